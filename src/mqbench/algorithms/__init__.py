@@ -1,0 +1,5 @@
+"""One quantization algorithm a file."""
+
+from mqbench.catalog import Catalog
+
+Catalog.adopt(__name__, "ALGORITHM")

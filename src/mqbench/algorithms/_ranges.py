@@ -1,0 +1,130 @@
+"""Quantizers that follow the range of their tensor by a rule instead of learning it."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mqbench import functional as F
+from mqbench.errors import CalibrationError
+from mqbench.observers._base import Observer
+from mqbench.quantizer import FakeQuantize
+from mqbench.scheme import QParams
+
+
+class RangeQuantizer(FakeQuantize):
+    """Scale and zero point follow a stored range ``[range_min, range_max]`` (SPEC section 1)."""
+
+    range_min: Tensor
+    range_max: Tensor
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.register_buffer("range_min", torch.zeros(self.parameter_shape()))
+        self.register_buffer("range_max", torch.zeros(self.parameter_shape()))
+
+    def qparams(self) -> QParams:  # noqa: D102
+        return F.range_to_qparams(self.range_min, self.range_max, self.scheme)
+
+    def fake_quantize(self, x: Tensor) -> Tensor:  # noqa: D102
+        x = self.transform(x)
+        self.refresh(x.detach())
+        scale, zero_point = self._broadcast_qparams(x)
+        return self.straight_through(x, scale, zero_point)
+
+    def straight_through(self, x: Tensor, scale: Tensor, zero_point: Tensor) -> Tensor:
+        """Eq. 1 with the gradient estimator of the algorithm."""
+        return F.fake_quantize(x, scale, zero_point, *self.integer_range())
+
+    def set_range(self, lo: Tensor, hi: Tensor) -> None:
+        """Store a range; the buffers keep their dtype and device."""
+        self.range_min = lo.detach().to(self.range_min)
+        self.range_max = hi.detach().to(self.range_max)
+
+    def apply_qparams(self, qparams: QParams, observer: Observer, *, own: bool) -> None:  # noqa: D102
+        scheme = self.scheme
+        if scheme.symmetric:
+            reach = (scheme.quant_max - scheme.quant_min) / 2 if scheme.signed else scheme.quant_max
+            hi = qparams.scale * reach
+            self.set_range(-hi if scheme.signed else torch.zeros_like(hi), hi)
+            return
+        self.set_range(
+            (scheme.quant_min - qparams.zero_point) * qparams.scale,
+            (scheme.quant_max - qparams.zero_point) * qparams.scale,
+        )
+
+
+class WeightRange(RangeQuantizer):
+    """The range is recomputed from the weight at every step; there is nothing to calibrate."""
+
+    needs_calibration = False
+
+    def weight_range(self, w: Tensor) -> tuple[Tensor, Tensor]:
+        """Range of a (transformed) weight, 0-d or ``[channels]``; by default its minimum and maximum."""
+        if self.channel_axis is None:
+            lo, hi = torch.aminmax(w)
+            return lo, hi
+        return torch.aminmax(self.by_channel(w), dim=1)
+
+    def by_channel(self, w: Tensor) -> Tensor:
+        """The weight as ``[channels, elements]``; as ``[elements]`` if per-tensor."""
+        if self.channel_axis is None:
+            return w.flatten()
+        return w.movedim(self.channel_axis, 0).flatten(1)
+
+    def refresh(self, x: Tensor) -> None:  # noqa: D102
+        self.set_range(*self.weight_range(x))
+
+    def apply_qparams(self, qparams: QParams, observer: Observer, *, own: bool) -> None:  # noqa: D102
+        self.set_range(observer.minimum, observer.maximum)
+
+
+class MovingRange(RangeQuantizer):
+    """The range is an exponential moving average over batches, frozen in eval mode.
+
+    new = 0.9 old + 0.1 batch; the first batch is copied.
+    """
+
+    momentum = 0.9
+
+    def batch_range(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Range of one batch (0-d tensors); by default its minimum and maximum."""
+        lo, hi = torch.aminmax(x)
+        return lo, hi
+
+    def begin_calibration(self, observer: str | None = None) -> None:  # noqa: D102
+        super().begin_calibration(observer)
+        self._first = True
+
+    @torch.no_grad()
+    def observe(self, x: Tensor) -> None:
+        """Take one more batch; by default the moving average itself is what is calibrated."""
+        super().observe(x)
+        if self._own:
+            self._average(x)
+
+    def refresh(self, x: Tensor) -> None:  # noqa: D102
+        pass
+
+    def fake_quantize(self, x: Tensor) -> Tensor:  # noqa: D102
+        if self.training:
+            with torch.no_grad():
+                self._average(x.detach())
+        return super().fake_quantize(x)
+
+    def apply_qparams(self, qparams: QParams, observer: Observer, *, own: bool) -> None:  # noqa: D102
+        if not own:
+            super().apply_qparams(qparams, observer, own=own)
+
+    _first = False
+
+    def _average(self, x: Tensor) -> None:
+        if x.numel() == 0:
+            raise CalibrationError("an empty batch has no range")
+        lo, hi = self.batch_range(x)
+        if self._first:
+            self.set_range(lo, hi)
+            self._first = False
+            return
+        self.range_min.lerp_(lo.to(self.range_min), 1 - self.momentum)
+        self.range_max.lerp_(hi.to(self.range_max), 1 - self.momentum)

@@ -1,0 +1,174 @@
+"""Setting quantizer parameters from data, and batch-norm statistics from the quantized network."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mqbench import observers as observer_catalog
+from mqbench.errors import CalibrationError
+from mqbench.folding._base import BatchNormTensors, StatisticsAverage
+from mqbench.layers import QuantizedLayer
+from mqbench.preparation import quantizers
+from mqbench.quantizer import FakeQuantize
+
+Batch = Tensor | Sequence[Tensor]
+_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+
+
+@torch.no_grad()
+def calibrate(
+    model: nn.Module, batches: Iterable[Batch], *, weights: str | None = None, activations: str | None = None
+) -> None:
+    """Set the parameters of every quantizer from data that the float network sees.
+
+    Args:
+        model: from `prepare`.
+        batches: input tensors, or sequences whose first item is one (labels are ignored).
+        weights, activations: observer names; None is the algorithm's own initialisation.
+
+    Raises:
+        UnknownNameError: no such observer.
+        CalibrationError: no batch, or data that is not finite; the message names the quantizer.
+    """
+    for name in (weights, activations):
+        if name is not None:
+            observer_catalog.check(name)  # type: ignore[attr-defined]
+    named = list(quantizers(model))
+    of_weights = [(n, fq) for n, fq in named if fq.role == "weight"]
+    of_activations = [(n, fq) for n, fq in named if fq.role == "activation"]
+    device = next(model.parameters()).device
+    with _evaluating(model):
+        try:
+            _begin(of_weights, weights)
+            _begin(of_activations, activations)
+            seen = 0
+            for batch in batches:
+                model(*_inputs(batch, device))
+                if seen == 0:  # the weights do not change between batches
+                    _pause(of_weights)
+                seen += 1
+            if seen == 0:
+                raise CalibrationError("calibration needs at least one batch, got none")
+            _end(of_weights)
+            _end(of_activations)
+        except BaseException:
+            for _, fq in named:
+                fq.cancel_calibration()
+            raise
+
+
+@torch.no_grad()
+def calibrate_bn(model: nn.Module, batches: Iterable[Batch], *, weights: str | None = None) -> None:
+    """Recompute the batch-norm statistics of the quantized network (paper appendix C.3, SPEC section 8).
+
+    Quantizer parameters stay as they are, every batch norm normalises with its batch, and the running
+    mean and variance become the batch-size-weighted averages of the batches' means and biased variances.
+    Folded layers take their statistics before the batch norm as strategy 4 does; since their folded
+    weights change with the statistics, their weight quantizers are calibrated again.
+
+    Args:
+        model: from `prepare`, calibrated.
+        batches: as for `calibrate`; the paper uses 4096 training images.
+        weights: observer for the folded weights; None is the algorithm's own initialisation.
+
+    Raises:
+        CalibrationError: no batch.
+    """
+    device = next(model.parameters()).device
+    with _evaluating(model), _collecting(model) as averages:
+        first = None
+        for batch in batches:
+            model(*_inputs(batch, device))
+            first = batch if first is None else first
+        if first is None:
+            raise CalibrationError("batch-norm calibration needs at least one batch, got none")
+    for average in averages:
+        average.store()
+    _recalibrate_folded(model, first, weights)
+
+
+@contextmanager
+def _collecting(model: nn.Module) -> Iterator[list[StatisticsAverage]]:
+    """Inside, every batch norm, folded or not, normalises with its batch and averages the statistics."""
+    averages: list[StatisticsAverage] = []
+    handles, layers = [], []
+    try:
+        for module in model.modules():
+            if isinstance(module, _NORMS) and module.running_mean is not None:
+                averages.append(StatisticsAverage())
+                handles.append(module.register_forward_hook(_normalising(averages[-1])))
+            elif isinstance(module, QuantizedLayer) and module.absorbs_batch_norm:
+                averages.append(StatisticsAverage())
+                module.statistics = averages[-1]
+                layers.append(module)
+        yield averages
+    finally:
+        for handle in handles:
+            handle.remove()
+        for layer in layers:
+            layer.statistics = None
+
+
+def _normalising(average: StatisticsAverage) -> Callable[..., Tensor]:
+    """A forward hook that replaces a batch norm's output by that of its batch statistics."""
+
+    def hook(norm: Any, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        tensors = BatchNormTensors(
+            norm.weight, norm.bias, norm.running_mean, norm.running_var, eps=norm.eps, momentum=0.0
+        )
+        return average.normalise(inputs[0], tensors)
+
+    return hook
+
+
+def _recalibrate_folded(model: nn.Module, batch: Batch, observer: str | None) -> None:
+    """Observe the folded weights once more; activation quantizers stay as they are."""
+    folded = [
+        (name, module.weight_quantizer)
+        for name, module in model.named_modules()
+        if isinstance(module, QuantizedLayer) and module.folding is not None
+    ]
+    if not folded:
+        return
+    with _evaluating(model):
+        _begin(folded, observer)
+        model(*_inputs(batch, next(model.parameters()).device))
+        _end(folded)
+
+
+def _begin(named: list[tuple[str, FakeQuantize]], observer: str | None) -> None:
+    for _, fq in named:
+        fq.begin_calibration(observer)
+
+
+def _pause(named: list[tuple[str, FakeQuantize]]) -> None:
+    for _, fq in named:
+        fq.pause_calibration()
+
+
+def _end(named: list[tuple[str, FakeQuantize]]) -> None:
+    for name, fq in named:
+        try:
+            fq.end_calibration()
+        except CalibrationError as error:
+            raise CalibrationError(f"{name}: {error}") from None
+
+
+def _inputs(batch: Batch, device: torch.device) -> tuple[Tensor]:
+    x = batch if isinstance(batch, Tensor) else batch[0]
+    return (x.to(device),)
+
+
+@contextmanager
+def _evaluating(model: nn.Module) -> Iterator[None]:
+    """Eval mode inside; every module gets its own mode back."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode

@@ -1,0 +1,146 @@
+"""The folder scan: every file of a catalog folder is one entry, and its name is the file's.
+
+A catalog folder is an ordinary package whose module object is itself the mapping, so
+``mqbench.algorithms["lsq"]`` and ``from mqbench.algorithms.lsq import ...`` both work. Listing names
+and reading their one-line descriptions imports nothing; an entry is imported when it is asked for.
+"""
+
+import ast
+import importlib
+import importlib.util
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any, TypeVar
+
+from mqbench.errors import RequestError, UnknownNameError
+
+T = TypeVar("T")
+
+_CATALOGS: dict[str, str] = {
+    "ALGORITHM": "mqbench.algorithms",
+    "BACKEND": "mqbench.backends",
+    "OBSERVER": "mqbench.observers",
+    "ARCHITECTURE": "mqbench.architectures",
+    "DATASET": "mqbench.data",
+    "FOLDING": "mqbench.folding",
+    "EXECUTOR": "mqbench.executors",
+}
+
+
+class Catalog(ModuleType, Mapping[str, T]):
+    """A package that maps the names of its files to the object each file defines.
+
+    Every public file of the package (no leading underscore) defines one constant, the same in all files
+    of the folder (``ALGORITHM``, ``BACKEND``, ...). Iterating gives the sorted names.
+    """
+
+    constant: str
+    kind: str
+    _added: dict[str, Path]
+
+    @classmethod
+    def adopt(cls, package: str, constant: str) -> None:
+        """Turn the package that is being imported into a catalog of its files' ``constant``."""
+        module = sys.modules[package]
+        module.__class__ = cls
+        assert isinstance(module, cls)
+        module.constant = constant
+        module.kind = constant.lower()
+        module._added = {}
+
+    def __iter__(self) -> Iterator[str]:
+        files = (path.stem for folder in self.__path__ for path in Path(folder).glob("*.py"))
+        return iter(sorted({*(stem for stem in files if not stem.startswith("_")), *self._added}))
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+    def __contains__(self, name: object) -> bool:
+        return name in set(self)
+
+    def __eq__(self, other: object) -> bool:
+        return self is other
+
+    def __hash__(self) -> int:
+        return id(self)
+
+    def __getitem__(self, name: str) -> T:
+        self.check(name)
+        module = sys.modules.get(self._module_name(name)) or self._import(name)
+        try:
+            entry: T = getattr(module, self.constant)
+        except AttributeError:
+            raise RequestError(f"{self._source(name)} defines no {self.constant}") from None
+        return entry
+
+    def check(self, name: object) -> None:
+        """Raise ``UnknownNameError`` unless ``name`` is an entry; imports nothing."""
+        if name not in self:
+            raise UnknownNameError(self.kind, name, self)
+
+    def describe(self, name: str) -> str:
+        """First line of the entry's module docstring, read without importing it."""
+        self.check(name)
+        doc = ast.get_docstring(ast.parse(self._source(name).read_text(encoding="utf-8"))) or ""
+        return doc.partition("\n")[0]
+
+    def add(self, path: Path) -> str:
+        """Add a file from outside the package; its name is the file's. Duplicate names are refused."""
+        name = path.stem
+        if name in self and self._added.get(name) != path:
+            raise RequestError(f"{self.kind} {name!r} of {path} already exists; rename the file")
+        self._added[name] = path
+        return name
+
+    def _module_name(self, name: str) -> str:
+        return f"{self.__name__}.{name}"
+
+    def _source(self, name: str) -> Path:
+        if name in self._added:
+            return self._added[name]
+        return next(p for folder in self.__path__ if (p := Path(folder, f"{name}.py")).exists())
+
+    def _import(self, name: str) -> ModuleType:
+        if name not in self._added:
+            return importlib.import_module(self._module_name(name))
+        spec = importlib.util.spec_from_file_location(self._module_name(name), self._added[name])
+        assert spec is not None
+        assert spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[spec.name] = module
+        try:
+            spec.loader.exec_module(module)
+        except BaseException:
+            del sys.modules[spec.name]
+            raise
+        return module
+
+
+def load(path: str | Path) -> list[str]:
+    """Add the entries of a user's file (``ALGORITHM = ...``, ``OBSERVER = ...``) to their catalogs.
+
+    The file is parsed to see which constants it assigns and imported only when an entry is used.
+    Returns the catalogs that took it, e.g. ``["mqbench.algorithms"]``.
+    """
+    file = Path(path).resolve()
+    try:
+        tree = ast.parse(file.read_text(encoding="utf-8"), str(file))
+    except OSError as error:
+        raise RequestError(f"cannot load {path}: {error.strerror}") from None
+    except SyntaxError as error:
+        raise RequestError(f"cannot load {path}: line {error.lineno}: {error.msg}") from None
+    names = {target for node in tree.body for target in _assigned(node)}
+    packages = [package for constant, package in _CATALOGS.items() if constant in names]
+    if not packages:
+        raise RequestError(f"{path} defines none of {', '.join(_CATALOGS)}; it adds nothing")
+    for package in packages:
+        catalog: Any = importlib.import_module(package)
+        catalog.add(file)
+    return packages
+
+
+def _assigned(node: ast.stmt) -> list[str]:
+    targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
+    return [target.id for target in targets if isinstance(target, ast.Name)]

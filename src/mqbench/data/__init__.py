@@ -1,0 +1,5 @@
+"""One dataset a file."""
+
+from mqbench.catalog import Catalog
+
+Catalog.adopt(__name__, "DATASET")

@@ -1,0 +1,31 @@
+"""Strategy 3: fold with the running statistics, then rescale to the batch's (Krishnamoorthi, 2018).
+
+o = conv(x, w) + b gives mu~ and sd~; with sd_r taken after the update and held constant, the output is
+conv(x, Q(w g/sd_r)) sd_r/sd~ + beta + (b - mu~) g/sd~. The quantized weight is as steady as sd_r.
+"""
+
+import torch
+from torch import Tensor
+
+from mqbench.folding._base import BatchNormTensors, Folding, along_output, along_weight, batch_statistics
+from mqbench.layers import QuantizedLayer
+
+
+class CorrectedStatistics(Folding):
+    """Two convolutions; the batch's deviation corrects the output instead of the weight."""
+
+    number = 3
+    updates_statistics = True
+
+    def train_forward(self, layer: QuantizedLayer, x: Tensor, bn: BatchNormTensors) -> Tensor:  # noqa: D102
+        mean, variance, count = batch_statistics(layer.compute(x, layer.weight, layer.bias))
+        bn.update(mean, variance, count)
+        batch_deviation, running_deviation = torch.sqrt(variance + bn.eps), bn.deviation()
+        weight = layer.weight * along_weight(bn.scaled(running_deviation), layer.weight)
+        output = layer.compute(x, layer.weight_quantizer(weight))
+        shift = bn.shift(layer.bias, mean, bn.scaled(batch_deviation))
+        correction = running_deviation / batch_deviation
+        return torch.addcmul(along_output(shift, output), output, along_output(correction, output))
+
+
+FOLDING = CorrectedStatistics()

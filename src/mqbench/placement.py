@@ -1,0 +1,270 @@
+"""Which edge of the graph belongs to which activation quantizer: graphs 1, 2 and 3 (SPEC section 10).
+
+A pure decision over the captured graph, in two steps that a preparation then carries out mechanically.
+Tensors are looked at in *regions*: a layer with the batch norm and activation function behind it is one
+operation with one output tensor, as an inference library fuses it. Graph 1 gives every layer input a
+quantizer of its own. Graph 3 gives every tensor that a quantized operation reads one quantizer, shared by
+all who read it. Graph 2 leaves out of graph 3 the output of the convolution that is fused with an add.
+"""
+
+import operator
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+
+from mqbench.layers import QUANTIZABLE
+
+aten = torch.ops.aten
+
+LAYER = (*QUANTIZABLE,)
+_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+_DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout)
+
+
+def _ops(*names: str) -> frozenset[Any]:
+    packets = (getattr(aten, name) for name in names if hasattr(aten, name))
+    return frozenset(getattr(packet, overload) for packet in packets for overload in packet.overloads())
+
+
+# one input, elementwise: computed on the producer's accumulator, before it is quantized
+ACTIVATIONS = _ops(
+    "relu", "relu6", "hardtanh", "clamp", "clamp_min", "clamp_max", "leaky_relu", "prelu", "elu", "celu", "selu",
+    "gelu", "silu", "mish", "hardswish", "hardsigmoid", "sigmoid", "tanh", "softplus",
+)  # fmt: skip
+# values are moved, copied or picked, never mixed: what is quantized stays on its grid
+MOVES = _ops(
+    "max_pool1d", "max_pool2d", "max_pool3d", "adaptive_max_pool2d", "flatten", "view", "reshape", "unflatten",
+    "permute", "transpose", "squeeze", "unsqueeze", "expand", "expand_as", "contiguous", "clone", "alias",
+    "slice", "select", "narrow", "split", "split_with_sizes", "chunk", "unbind", "t", "mT", "roll", "flip",
+    "pixel_shuffle", "pixel_unshuffle", "channel_shuffle", "constant_pad_nd", "pad", "detach", "movedim", "repeat",
+    "swapaxes", "numpy_T", "index_select", "upsample_nearest2d",
+)  # fmt: skip
+ADD = _ops("add", "sub")
+MULTIPLY = _ops("mul", "div")
+CONCAT = _ops("cat", "concat", "concatenate", "stack")
+POOL = _ops(
+    "avg_pool1d", "avg_pool2d", "avg_pool3d", "adaptive_avg_pool1d", "adaptive_avg_pool2d", "adaptive_avg_pool3d",
+    "mean",
+)  # fmt: skip
+MATMUL = _ops("matmul", "bmm", "baddbmm", "einsum", "scaled_dot_product_attention")
+_ELEMENTWISE = ADD | MULTIPLY
+_READERS = POOL | CONCAT | MATMUL
+
+
+@dataclass(frozen=True)
+class Group:
+    """One activation quantizer and the edges that it serves.
+
+    Args:
+        name: of the quantizer's module.
+        sources: nodes whose output is quantized, each once, for all its readers (graphs 2 and 3).
+        edges: (reader, argument) pairs that are quantized privately (graph 1).
+        first_or_last: the tensor enters the first or last layer.
+    """
+
+    name: str
+    sources: tuple[fx.Node, ...] = ()
+    edges: tuple[tuple[fx.Node, fx.Node], ...] = ()
+    first_or_last: bool = False
+
+
+class Placement:
+    """The decision for one captured graph.
+
+    Args:
+        graph_module: from `capture`; nothing is changed.
+        graph: 1, 2 or 3.
+        skip: names of layers that stay float.
+    """
+
+    def __init__(self, graph_module: fx.GraphModule, graph: int, skip: Iterable[str] = ()) -> None:
+        self.modules = dict(graph_module.named_modules(remove_duplicate=False))
+        self.nodes = list(graph_module.graph.nodes)
+        self.graph = graph
+        self.skip = frozenset(skip)
+        self.layers = [n for n in self.nodes if self.is_layer(n) and n.target not in self.skip]
+        self._layer_set = frozenset(self.layers)
+        self._sources: dict[fx.Node, list[fx.Node]] = {}
+        self.first_and_last = self._first_layers() | self._last_layers()
+        self._depth = self._depths()
+
+    # -- what a node is ---------------------------------------------------------------------------
+
+    def module(self, node: fx.Node) -> nn.Module | None:
+        """The module that a node calls, or None."""
+        return self.modules.get(str(node.target)) if node.op == "call_module" else None
+
+    def is_layer(self, node: fx.Node) -> bool:
+        """A convolution or linear layer with a stored weight."""
+        return isinstance(self.module(node), LAYER)
+
+    def batch_norm_behind(self, node: fx.Node) -> fx.Node | None:
+        """The batch norm that can be folded into a layer: the only reader of its output."""
+        if not self.is_layer(node) or len(node.users) != 1:
+            return None
+        (user,) = node.users
+        norm, layer = self.module(user), self.module(node)
+        if not isinstance(norm, _NORMS) or norm.running_mean is None:
+            return None
+        channels = layer.weight.shape[0]  # type: ignore[union-attr, operator, index]
+        value = node.meta.get("val")
+        if isinstance(layer, nn.Linear) and isinstance(value, Tensor) and value.dim() != 2:
+            return None  # the batch norm counts another axis as channels
+        return user if norm.num_features == channels else None
+
+    def reads_quantized(self, node: fx.Node) -> bool:
+        """A quantized operation of graphs 2 and 3: all its tensor inputs are integers."""
+        if node in self._layer_set or node.target in _READERS:
+            return True
+        return node.target in _ELEMENTWISE and all(isinstance(x, fx.Node) for x in node.args[:2])
+
+    def is_fused_behind(self, node: fx.Node) -> bool:
+        """Computed on the output of the node before it, before that is quantized."""
+        module = self.module(node)
+        if isinstance(module, _NORMS):
+            return True
+        return node.target in ACTIVATIONS
+
+    def is_move(self, node: fx.Node) -> bool:
+        """Leaves every value as it is (pooling by maximum, reshapes, slices, dropout)."""
+        return node.target in MOVES or node.target is operator.getitem or isinstance(self.module(node), _DROPOUTS)
+
+    # -- regions ----------------------------------------------------------------------------------
+
+    def source(self, node: fx.Node) -> list[fx.Node]:
+        """Where the tensor that ``node`` gives was computed: through moves and concats, back to region ends."""
+        if node not in self._sources:
+            through: list[fx.Node] = []
+            if self.is_move(node):
+                through = _tensor_inputs(node)[:1]
+            elif node.target in CONCAT:
+                through = _tensor_inputs(node)
+            self._sources[node] = [s for x in through for s in self.source(x)] or [node]
+        return self._sources[node]
+
+    def producer(self, node: fx.Node) -> fx.Node:
+        """The operation at the head of the region that ends in ``node``."""
+        while self.is_fused_behind(node) and (inputs := _tensor_inputs(node)):
+            before = inputs[0]
+            if len(before.users) > 1:
+                break
+            node = before
+        return node
+
+    # -- the decision -----------------------------------------------------------------------------
+
+    def groups(self) -> list[Group]:
+        """The activation quantizers, in graph order."""
+        return self._private() if self.graph == 1 else self._shared()
+
+    def _private(self) -> list[Group]:
+        return [
+            Group(
+                name=f"{_flat(node)}_input",
+                edges=((node, node.args[0]),),  # type: ignore[arg-type]
+                first_or_last=node in self.first_and_last,
+            )
+            for node in self.layers
+        ]
+
+    def _shared(self) -> list[Group]:
+        parent: dict[fx.Node, fx.Node] = {}
+
+        def find(x: fx.Node) -> fx.Node:
+            while parent.setdefault(x, x) is not x:
+                x = parent[x]
+            return x
+
+        special: set[fx.Node] = set()
+        for node in self.nodes:
+            if not self.reads_quantized(node):
+                continue
+            fused = self._fused_with_add(node) if self.graph == 2 else None
+            for value in _tensor_inputs(node):
+                if value is fused:
+                    continue
+                sources = [s for s in self.source(value) if _is_float(s) and s.op != "get_attr"]
+                for other in sources:  # a concat's inputs share one grid
+                    parent[find(other)] = find(sources[0])
+                if node in self.first_and_last:
+                    special.update(sources)
+        members: dict[fx.Node, list[fx.Node]] = {}
+        for node in self.nodes:
+            if node in parent:
+                members.setdefault(find(node), []).append(node)
+        return [
+            Group(name=_flat(self.producer(m[0])), sources=tuple(m), first_or_last=any(x in special for x in m))
+            for m in members.values()
+        ]
+
+    def _fused_with_add(self, node: fx.Node) -> fx.Node | None:
+        """The input of an add that stays in the accumulator of the convolution that computes it."""
+        if node.target not in ADD:
+            return None
+        bare = [x for x in _tensor_inputs(node) if self._is_bare_layer(x, node)]
+        # of two (a downsampled shortcut) the main branch is the one that computes more
+        return max(bare, key=lambda x: self._depth[self.producer(x)], default=None)
+
+    def _is_bare_layer(self, value: fx.Node, reader: fx.Node) -> bool:
+        """A layer, perhaps with a batch norm, whose result only ``reader`` sees."""
+        if set(value.users) != {reader}:
+            return False
+        if value in self._layer_set:
+            return True
+        before = _tensor_inputs(value)[0] if isinstance(self.module(value), _NORMS) else None
+        return before is not None and before in self._layer_set and len(before.users) == 1
+
+    def _depths(self) -> dict[fx.Node, int]:
+        depth: dict[fx.Node, int] = {}
+        for node in self.nodes:
+            before = max((depth[x] for x in node.all_input_nodes), default=0)
+            depth[node] = before + (node in self._layer_set)
+        return depth
+
+    def _first_layers(self) -> frozenset[fx.Node]:
+        inputs = [n for n in self.nodes if n.op == "placeholder"]
+        return frozenset(self._reach(inputs, lambda n: list(n.users)))
+
+    def _last_layers(self) -> frozenset[fx.Node]:
+        outputs = [n for n in self.nodes if n.op == "output"]
+        return frozenset(self._reach(outputs, lambda n: list(n.all_input_nodes)))
+
+    def _reach(self, start: list[fx.Node], step: Callable[[fx.Node], list[fx.Node]]) -> Iterator[fx.Node]:
+        """Layers that are reached from ``start`` without passing through another layer."""
+        every = {n for n in self.nodes if self.is_layer(n)}
+        seen, stack = set(start), list(start)
+        while stack:
+            for node in step(stack.pop()):
+                if node in seen:
+                    continue
+                seen.add(node)
+                if node in every:
+                    yield node
+                else:
+                    stack.append(node)
+
+
+def _tensor_inputs(node: fx.Node) -> list[fx.Node]:
+    """The tensor arguments of a node, in order, those inside a list included (constants are not nodes)."""
+    return [n for n in node.all_input_nodes if not isinstance(n.meta.get("val"), (torch.SymInt, torch.SymFloat))]
+
+
+def _is_float(node: fx.Node) -> bool:
+    value = node.meta.get("val")
+    return not isinstance(value, Tensor) or value.is_floating_point()
+
+
+def _flat(node: fx.Node) -> str:
+    """A name that can be a module's: of the module that computes the node, with the operation if it needs one."""
+    if node.op == "call_module":
+        return str(node.target).replace(".", "_")
+    stack = list((node.meta.get("nn_module_stack") or {}).values())
+    if node.op == "placeholder" or not stack:
+        return node.name
+    path, kind = stack[-1]
+    operation = str(node.target).split(".")[1] if "." in str(node.target) else node.name
+    own = path and str(kind).startswith("torch.nn.modules")
+    return (path if own else f"{path}_{operation}" if path else operation).replace(".", "_")

@@ -1,0 +1,325 @@
+"""Float model + algorithm + backend -> a graph of quantized modules that trains like any module."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, fx, nn
+
+from mqbench import algorithms as algorithm_catalog
+from mqbench import backends as backend_catalog
+from mqbench.backends._base import Backend
+from mqbench.capture import capture
+from mqbench.errors import IncompatibleError, RequestError
+from mqbench.folding._base import Folding, by_number
+from mqbench.layers import QuantizedLayer
+from mqbench.placement import LAYER, Group, Placement
+from mqbench.quantizer import Algorithm, FakeQuantize, Role, fake_quantizer
+from mqbench.scheme import QuantScheme
+
+PLAIN = "minmax"
+QUANTIZERS = "activation_quantizers"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """The choices of one preparation, each checked against the others.
+
+    Raises:
+        UnknownNameError: no such backend or algorithm.
+        IncompatibleError: choices that cannot work together.
+    """
+
+    backend: str
+    algorithm: str
+    bits: tuple[int, int]
+    bn_folding: int
+    graph: int
+    first_last_bits: int = 8
+
+    @classmethod
+    def make(
+        cls,
+        *,
+        backend: str,
+        algorithm: str,
+        bits: int | tuple[int, int] = 4,
+        bn_folding: int | None = None,
+        graph: int | None = None,
+        first_last_bits: int = 8,
+    ) -> "Plan":
+        """Fill what is None from the backend, and check everything."""
+        library: Backend = backend_catalog[backend]  # type: ignore[index]
+        pair = bits if isinstance(bits, (tuple, list)) else (bits, bits)
+        if len(pair) != 2:
+            raise RequestError(f"bits must be one integer or (weight, activation), got {bits!r}")
+        plan = cls(
+            backend=backend,
+            algorithm=algorithm,
+            bits=(pair[0], pair[1]),
+            bn_folding=library.bn_folding if bn_folding is None else bn_folding,
+            graph=library.graph if graph is None else graph,
+            first_last_bits=first_last_bits,
+        )
+        plan.check()
+        return plan
+
+    @property
+    def library(self) -> Backend:
+        """The backend's values."""
+        library: Backend = backend_catalog[self.backend]  # type: ignore[index]
+        return library
+
+    @property
+    def method(self) -> Algorithm:
+        """The algorithm's value."""
+        method: Algorithm = algorithm_catalog[self.algorithm]  # type: ignore[index]
+        return method
+
+    @property
+    def folding(self) -> Folding:
+        """The BN-folding strategy."""
+        return by_number(self.bn_folding)
+
+    def check(self) -> None:
+        """Raise unless algorithm, backend, bits, folding and graph go together."""
+        by_number(self.bn_folding)
+        if self.graph not in (1, 2, 3):
+            raise RequestError(f"graph must be 1, 2 or 3, got {self.graph!r}")
+        if not self.method.deployable:
+            self._check_academic()
+        for role in ("weight", "activation"):
+            self.quantizer_class(role, False).check_scheme(role, self.scheme(role, False))
+            self.quantizer_class(role, True).check_scheme(role, self.scheme(role, True))
+
+    def _check_academic(self) -> None:
+        reason = f"{self.algorithm!r} has no integer form that an inference library runs"
+        if self.library.integer:
+            allowed = [name for name in backend_catalog if not backend_catalog[name].integer]  # type: ignore[attr-defined, index]
+            raise IncompatibleError(
+                f"{reason}, so backend {self.backend!r} cannot take it; allowed: {', '.join(allowed)}"
+            )
+        if self.graph != 1 or self.bn_folding != -1:
+            raise IncompatibleError(
+                f"{reason}, so it takes graph 1 and bn_folding -1 only, "
+                f"got graph {self.graph} and bn_folding {self.bn_folding}"
+            )
+
+    def scheme(self, role: Role, first_or_last: bool) -> QuantScheme:
+        """The integer grid of a role."""
+        if role == "weight":
+            return self.library.weight_scheme(self.first_last_bits if first_or_last else self.bits[0])
+        return self.library.activation_scheme(self.first_last_bits if first_or_last else self.bits[1])
+
+    def algorithm_of(self, role: Role, first_or_last: bool) -> str:
+        """The algorithm, or plain min-max where the paper's 8-bit first and last layer use it."""
+        plain = first_or_last and self.first_last_bits >= 8 and role in self.method.plain_at_first_last
+        return PLAIN if plain else self.algorithm
+
+    def quantizer_class(self, role: Role, first_or_last: bool) -> type[FakeQuantize]:
+        """The fake quantizer class of a role."""
+        method: Algorithm = algorithm_catalog[self.algorithm_of(role, first_or_last)]  # type: ignore[index]
+        return method.quantizer_class(role)
+
+    def quantizer(self, role: Role, first_or_last: bool, channels: int | None = None) -> FakeQuantize:
+        """A new fake quantizer."""
+        return fake_quantizer(
+            self.algorithm_of(role, first_or_last),
+            role,
+            scheme=self.scheme(role, first_or_last),
+            channel_axis=0,
+            channels=channels,
+            adaptive_sign=role == "activation" and self.library.adaptive_sign,
+        )
+
+
+def prepare(
+    model: nn.Module,
+    example_inputs: Tensor | Sequence[Tensor],
+    *,
+    backend: str,
+    algorithm: str,
+    bits: int | tuple[int, int] = 4,
+    bn_folding: int | None = None,
+    graph: int | None = None,
+    first_last_bits: int = 8,
+    skip: Iterable[str] = (),
+) -> fx.GraphModule:
+    """Make the quantized network that a backend will run, ready to calibrate and train.
+
+    The model is not changed. Parameters keep their names, so float checkpoints load into the result and
+    its checkpoints into the float model (``strict=False``, for the quantizers' own entries).
+
+    Args:
+        model: a float model that `torch.export` takes.
+        example_inputs: one tensor or several, batch first.
+        backend, algorithm: names from ``mqbench.backends`` and ``mqbench.algorithms``.
+        bits: of weights and activations, or ``(weight, activation)``.
+        bn_folding: strategy -1 to 4 of the paper's section 3.2; None takes the backend's.
+        graph: 1, 2 or 3 of the paper's Fig. 4; None takes the backend's.
+        first_last_bits: bits of the weights and input activations of the first and last layer.
+        skip: names of layers to leave in float.
+
+    Returns:
+        A GraphModule; `calibrate` it before use.
+
+    Raises:
+        UnknownNameError, IncompatibleError, CaptureError, RequestError: see their messages.
+
+    >>> import torch, mqbench
+    >>> net = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3), torch.nn.BatchNorm2d(8), torch.nn.ReLU())
+    >>> x = torch.randn(2, 3, 8, 8)
+    >>> q = mqbench.prepare(net, x, backend="tensorrt", algorithm="lsq", bits=4)
+    >>> mqbench.calibrate(q, [x])
+    >>> q(x).shape
+    torch.Size([2, 8, 6, 6])
+    """
+    plan = Plan.make(
+        backend=backend,
+        algorithm=algorithm,
+        bits=bits,
+        bn_folding=bn_folding,
+        graph=graph,
+        first_last_bits=first_last_bits,
+    )
+    graph_module = capture(model, example_inputs)
+    skipped = tuple(skip)
+    _check_skip(graph_module, skipped)
+    placement = Placement(graph_module, plan.graph, skipped)
+    if not placement.layers:
+        raise RequestError(f"{type(model).__name__} has no convolution or linear layer to quantize")
+    groups = placement.groups()
+    _Editor(graph_module, plan, placement).edit(groups)
+    graph_module.meta["plan"] = plan
+    return graph_module
+
+
+def quantizers(model: nn.Module) -> Iterator[tuple[str, FakeQuantize]]:
+    """Name and fake quantizer of every one in a prepared network."""
+    for name, module in model.named_modules():
+        if isinstance(module, FakeQuantize):
+            yield name, module
+
+
+@contextmanager
+def quantization_off(model: nn.Module) -> Iterator[None]:
+    """Inside, the prepared network computes the float network.
+
+    Equal to the bit with batch norm unfolded (-1), within float rounding otherwise.
+    """
+    every = [fq for _, fq in quantizers(model)]
+    before = [fq.enabled for fq in every]
+    try:
+        for fq in every:
+            fq.enabled = False
+        yield
+    finally:
+        for fq, enabled in zip(every, before, strict=True):
+            fq.enabled = enabled
+
+
+def _check_skip(graph_module: fx.GraphModule, skip: Sequence[str]) -> None:
+    layers = [name for name, module in graph_module.named_modules() if isinstance(module, LAYER)]
+    unknown = [name for name in skip if name not in layers]
+    if unknown:
+        raise RequestError(f"cannot skip {unknown[0]!r}: not a layer of this network; layers: {', '.join(layers)}")
+
+
+class _Editor:
+    """Carries out a placement: swaps layers, folds batch norms, inserts activation quantizers."""
+
+    def __init__(self, graph_module: fx.GraphModule, plan: Plan, placement: Placement) -> None:
+        self.root = graph_module
+        self.graph = graph_module.graph
+        self.plan = plan
+        self.placement = placement
+        self._layers: dict[tuple[str, str | None], str] = {}
+        self._names: set[str] = set()
+
+    def edit(self, groups: list[Group]) -> None:
+        training = self.root.training
+        for group in groups:
+            self._insert(group)
+        for node in self.placement.layers:
+            self._swap(node)
+        self.root.delete_all_unused_submodules()
+        self.graph.lint()
+        self.root.recompile()
+        self.root.train(training)
+
+    def _insert(self, group: Group) -> None:
+        name = self._unique(group.name)
+        target = f"{QUANTIZERS}.{name}"
+        self.root.add_submodule(target, self.plan.quantizer("activation", group.first_or_last))
+        for source in group.sources:
+            after = source if source.op != "placeholder" else self.graph.find_nodes(op="placeholder")[-1]
+            readers = list(source.users)
+            with self.graph.inserting_after(after):
+                quantized = self._call(target, source)
+            for reader in readers:
+                reader.replace_input_with(source, quantized)
+        for reader, source in group.edges:
+            with self.graph.inserting_before(reader):
+                quantized = self._call(target, source)
+            reader.args = (quantized, *reader.args[1:])
+
+    def _call(self, target: str, source: fx.Node) -> fx.Node:
+        node = self.graph.call_module(target, (source,))
+        node.meta["val"] = source.meta.get("val")
+        return node
+
+    def _unique(self, name: str) -> str:
+        unique, count = name, 1
+        while unique in self._names:
+            unique, count = f"{name}_{count}", count + 1
+        self._names.add(unique)
+        return unique
+
+    def _swap(self, node: fx.Node) -> None:
+        norm_node = self.placement.batch_norm_behind(node) if self.plan.bn_folding != -1 else None
+        norm_path = None if norm_node is None else str(norm_node.target)
+        key = str(node.target), norm_path
+        if key not in self._layers:
+            self._layers[key] = self._make_layer(node, norm_path)
+        node.target = self._layers[key]
+        if norm_node is None:
+            return
+        assert norm_path is not None
+        folding = self.plan.folding
+        if not folding.merges_at_once:
+            with self.graph.inserting_before(node):
+                node.args = (node.args[0], *self._batch_norm_tensors(norm_path))
+        if not folding.keeps_batch_norm:
+            norm_node.replace_all_uses_with(node)
+            self.graph.erase_node(norm_node)
+
+    def _make_layer(self, node: fx.Node, norm_path: str | None) -> str:
+        path = str(node.target)
+        layer: Any = self.placement.modules[path]
+        first_or_last = node in self.placement.first_and_last
+        quantizer = self.plan.quantizer("weight", first_or_last, channels=layer.weight.shape[0])
+        quantized = QuantizedLayer(layer, quantizer.to(layer.weight.device, layer.weight.dtype))
+        if norm_path is not None:
+            norm: Any = self.placement.modules[norm_path]
+            if self.plan.folding.updates_statistics and norm.momentum is None:
+                raise IncompatibleError(
+                    f"{norm_path} averages its statistics over all batches (momentum=None), "
+                    f"which BN-folding strategy {self.plan.bn_folding} cannot update; use -1, 0 or 1"
+                )
+            if self.plan.folding.merges_at_once:
+                quantized.merge(norm)
+            else:
+                quantized.fold(self.plan.folding, norm)
+        if any(taken == path for taken in self._layers.values()):
+            # one layer with two batch norms behind it: its folded weights differ, so must the quantizers
+            path = f"{path}__{len(self._layers)}"
+        self.root.add_submodule(path, quantized)
+        return path
+
+    def _batch_norm_tensors(self, path: str) -> list[fx.Node | None]:
+        norm: Any = self.placement.modules[path]
+        names = ("weight", "bias", "running_mean", "running_var")
+        return [
+            None if getattr(norm, name) is None else self.graph.get_attr(f"{path}.{name}") for name in names
+        ]

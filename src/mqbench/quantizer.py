@@ -1,0 +1,307 @@
+"""The fake quantizer: one object owns the integers, the scale and the zero point of one tensor."""
+
+import importlib
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar, Literal, Self, get_args
+
+import torch
+from torch import Tensor, nn
+
+from mqbench import functional as F
+from mqbench import observers as observer_catalog
+from mqbench.catalog import Catalog
+from mqbench.errors import CalibrationError, IncompatibleError, RequestError
+from mqbench.observers._base import Observer
+from mqbench.scheme import QParams, QuantScheme
+
+Role = Literal["weight", "activation"]
+_HALF = (torch.float16, torch.bfloat16)
+
+
+class FakeQuantize(nn.Module, ABC):
+    """Base of every quantization algorithm: quantizes and dequantizes one weight or activation.
+
+    A subclass holds the mathematics: `fake_quantize` (differentiable), `qparams` (scale and zero point as
+    deployed), `apply_qparams` (how calibrated parameters become its own), and, where its integers are
+    not plain Eq. 1 of the input, `transform` or `integer_range`.
+
+    Args:
+        role: ``"weight"`` or ``"activation"``.
+        scheme: the integer grid. Per-channel is for weights only.
+        channel_axis: axis of the output channels, used if the scheme is per-channel (default 0).
+        channels: their number, if known already; otherwise taken from the data.
+        adaptive_sign: switch to the unsigned range if the calibration data has no negative value.
+
+    Raises:
+        RequestError: a role that does not exist, or a channel axis that cannot be one.
+        IncompatibleError: a scheme that this algorithm cannot use.
+
+    Attributes:
+        scheme: the grid in use (after the adaptive sign was decided).
+        nonnegative: whether the calibration data had no negative value.
+        enabled: with False the input passes through unchanged.
+        no_decay: names of parameters that weight decay leaves alone.
+    """
+
+    observer: ClassVar[str] = "minmax"
+    needs_calibration: ClassVar[bool] = True
+    no_decay: ClassVar[tuple[str, ...]] = ()
+
+    nonnegative: Tensor
+    initialized: Tensor
+
+    def __init__(
+        self,
+        role: Role,
+        scheme: QuantScheme,
+        *,
+        channel_axis: int | None = None,
+        channels: int | None = None,
+        adaptive_sign: bool = False,
+    ) -> None:
+        super().__init__()
+        if role not in get_args(Role):
+            raise RequestError(f"role must be 'weight' or 'activation', got {role!r}")
+        if role == "activation" and scheme.per_channel:
+            raise IncompatibleError("activations are quantized per tensor; per-channel is for weights only")
+        self.check_scheme(role, scheme)
+        self.role: Role = role
+        self._signed_scheme = scheme
+        self.adaptive_sign = adaptive_sign
+        self.channel_axis = (channel_axis or 0) if scheme.per_channel else None
+        self.channels = channels if scheme.per_channel else None
+        self.enabled = True
+        self._observing = False
+        self._own = True
+        self._observer: Observer | None = None
+        self._ready = not self.needs_calibration
+        self._nonnegative = False
+        self.register_buffer("nonnegative", torch.tensor(False))
+        self.register_buffer("initialized", torch.tensor(self._ready))
+
+    # -- what a subclass defines ------------------------------------------------------------------
+
+    @classmethod
+    def check_scheme(cls, role: Role, scheme: QuantScheme) -> None:
+        """Raise `IncompatibleError` with the reason if this algorithm cannot use the scheme."""
+
+    @abstractmethod
+    def fake_quantize(self, x: Tensor) -> Tensor:
+        """Quantize and dequantize ``x``, with the algorithm's gradients."""
+
+    @abstractmethod
+    def qparams(self) -> QParams:
+        """Scale and zero point as deployed (after power-of-two rounding, if any)."""
+
+    @abstractmethod
+    def apply_qparams(self, qparams: QParams, observer: Observer, *, own: bool) -> None:
+        """Set the algorithm's parameters from calibration.
+
+        ``own`` tells that the observer is the algorithm's own choice (`observer`), so that an
+        initialisation that the paper fixes applies; otherwise the user chose the calibration.
+        """
+
+    def transform(self, x: Tensor) -> Tensor:
+        """What Eq. 1 is applied to (DoReFa: the normalised tanh of the weight)."""
+        return x
+
+    def refresh(self, x: Tensor) -> None:
+        """Recompute what follows the transformed tensor at every step (a weight's own range)."""
+
+    def integer_range(self) -> tuple[int, int]:
+        """Smallest and largest integer that `quantize` gives."""
+        return self.scheme.quant_min, self.scheme.quant_max
+
+    # -- the public face --------------------------------------------------------------------------
+
+    @property
+    def scheme(self) -> QuantScheme:
+        """The grid in use."""
+        if self.adaptive_sign and self._nonnegative:
+            return replace(self._signed_scheme, signed=False)
+        return self._signed_scheme
+
+    @property
+    def scale(self) -> Tensor:
+        """Scale as deployed: 0-d, or ``[channels]``."""
+        return self.qparams().scale
+
+    @property
+    def zero_point(self) -> Tensor:
+        """Zero point as deployed, int32: 0-d, or ``[channels]``."""
+        return self.qparams().zero_point
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Fake-quantize ``x`` (any shape, floating point); unchanged while disabled or observing."""
+        if self._observer is not None:
+            if self._observing:
+                self.observe(x)
+            return x
+        if not self.enabled:
+            return x
+        self._check_ready()
+        if x.dtype in _HALF:  # the grid needs more than 8 or 11 significant bits
+            return self.fake_quantize(x.float()).to(x.dtype)
+        return self.fake_quantize(x)
+
+    @torch.no_grad()
+    def quantize(self, x: Tensor) -> Tensor:
+        """Integers of ``x``: int32, same shape, within [quant_min, quant_max]."""
+        self._check_ready()
+        transformed = self.transform(x.float() if x.dtype in _HALF else x)
+        self.refresh(transformed)
+        scale, zero_point = self._broadcast_qparams(transformed)
+        return F.quantize(transformed, scale, zero_point, *self.integer_range())
+
+    def initialize(self, x: Tensor) -> Self:
+        """Set every parameter from one tensor of data, by the algorithm's own initialisation.
+
+        Raises:
+            CalibrationError: ``x`` is empty or not finite.
+        """
+        self.begin_calibration()
+        self.observe(x)
+        self.end_calibration()
+        return self
+
+    # -- calibration over many batches ------------------------------------------------------------
+
+    def begin_calibration(self, observer: str | None = None) -> None:
+        """Start observing: from now on `forward` passes its input through and learns from it."""
+        axis = self.channel_axis
+        self._own = observer is None
+        self._observer = observer_catalog[observer or self.observer](self._signed_scheme, channel_axis=axis)
+        self._observing = True
+
+    @torch.no_grad()
+    def observe(self, x: Tensor) -> None:
+        """Take one more batch of calibration data."""
+        assert self._observer is not None
+        self._observer.observe(self.transform(x))
+
+    def pause_calibration(self) -> None:
+        """Observe no more, but pass inputs through until `end_calibration`."""
+        self._observing = False
+
+    def cancel_calibration(self) -> None:
+        """Forget what was observed; the parameters stay as they were."""
+        self._observer, self._observing = None, False
+
+    @torch.no_grad()
+    def end_calibration(self) -> None:
+        """Turn what was observed into parameters, and quantize from now on."""
+        observer, self._observer, self._observing = self._observer, None, False
+        assert observer is not None
+        if observer.count == 0:
+            raise CalibrationError("no calibration data reached this quantizer")
+        self._set_sign(bool((observer.minimum >= 0).all()))
+        observer.scheme = self.scheme
+        self.apply_qparams(observer.qparams(), observer, own=self._own)
+        self._ready = True
+        self.initialized.fill_(True)
+
+    # -- state --------------------------------------------------------------------------------------
+
+    def _set_sign(self, nonnegative: bool) -> None:
+        self._nonnegative = nonnegative
+        self.nonnegative.fill_(nonnegative)
+
+    def _check_ready(self) -> None:
+        if not self._ready:
+            raise CalibrationError(
+                "this quantizer has no parameters yet: call mqbench.calibrate(model, batches), "
+                "or initialize(x) on the quantizer itself, first"
+            )
+
+    def _broadcast_qparams(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        qparams = self.qparams()
+        return tuple(F.broadcast(p, x, self.channel_axis).to(x.dtype) for p in (qparams.scale, qparams.zero_point))  # type: ignore[return-value]
+
+    def parameter_shape(self) -> tuple[int, ...]:
+        """Shape of a per-tensor or per-channel parameter: ``()`` or ``(channels,)``."""
+        return () if self.channel_axis is None else (self.channels or 1,)
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        # a per-channel quantizer built without data takes its number of channels from the checkpoint
+        for name, own in [*self._parameters.items(), *self._buffers.items()]:
+            loaded = state_dict.get(prefix + name)
+            if own is not None and loaded is not None and loaded.shape != own.shape:
+                own.data = own.data.new_empty(loaded.shape)
+        super()._load_from_state_dict(state_dict, prefix, *args)
+        self._ready = bool(self.initialized)
+        self._nonnegative = bool(self.nonnegative)
+        self.loaded()
+
+    def loaded(self) -> None:
+        """Called after a checkpoint was loaded, for what is derived from buffers."""
+
+    def extra_repr(self) -> str:
+        """Role and grid, for printing."""
+        scheme = self.scheme
+        traits = [f"{self.role}, {scheme.bits} bits", "symmetric" if scheme.symmetric else "asymmetric"]
+        traits += ["signed" if scheme.signed else "unsigned"]
+        traits += ["per-channel"] * scheme.per_channel + ["power-of-two"] * scheme.power_of_two
+        return ", ".join(traits)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Algorithm:
+    """One quantization algorithm: a fake quantizer for weights and one for activations.
+
+    Args:
+        weight, activation: the `FakeQuantize` classes.
+        uniform: levels are equally spaced, so that integers with a scale describe them (Eq. 1).
+        deployable: an integer inference library can run the result.
+        plain_at_first_last: roles that the 8-bit first and last layer quantize by plain min-max instead
+            (SPEC section 7).
+    """
+
+    weight: type[FakeQuantize]
+    activation: type[FakeQuantize]
+    uniform: bool = True
+    deployable: bool = True
+    plain_at_first_last: frozenset[Role] = field(default=frozenset())
+
+    def quantizer_class(self, role: Role) -> type[FakeQuantize]:
+        """The fake quantizer class of a role."""
+        if role not in get_args(Role):
+            raise RequestError(f"role must be 'weight' or 'activation', got {role!r}")
+        return self.weight if role == "weight" else self.activation
+
+
+def fake_quantizer(
+    algorithm: str,
+    role: Role,
+    *,
+    scheme: QuantScheme,
+    channel_axis: int | None = None,
+    channels: int | None = None,
+    adaptive_sign: bool = False,
+) -> FakeQuantize:
+    """Make the fake quantizer of an algorithm for a weight or an activation.
+
+    Args:
+        algorithm: a name from ``mqbench.algorithms``.
+        role: ``"weight"`` or ``"activation"``.
+        scheme: the integer grid.
+        channel_axis: axis of the output channels; used only if ``scheme.per_channel``.
+        channels: their number, if known already.
+        adaptive_sign: use the unsigned range if the calibration data has no negative value.
+
+    Raises:
+        UnknownNameError: no such algorithm.
+        IncompatibleError: the algorithm cannot use the scheme.
+
+    >>> import torch, mqbench
+    >>> fq = mqbench.fake_quantizer("lsq", "weight", scheme=mqbench.QuantScheme(bits=4))
+    >>> w = torch.linspace(-1, 1, 64)
+    >>> y = fq.initialize(w)(w)
+    >>> bool(torch.equal(y, (fq.quantize(w) - fq.zero_point) * fq.scale))
+    True
+    """
+    catalog: Catalog[Algorithm] = importlib.import_module("mqbench.algorithms")  # type: ignore[assignment]
+    quantizer = catalog[algorithm].quantizer_class(role)
+    return quantizer(
+        role, scheme, channel_axis=channel_axis, channels=channels, adaptive_sign=adaptive_sign
+    )

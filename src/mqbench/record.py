@@ -1,0 +1,152 @@
+"""A run as a value: what was asked for (`Setting`) and what came of it (`Record`)."""
+
+import hashlib
+import json
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from mqbench.scheme import MAX_BITS, MIN_BITS
+
+SCHEMA_VERSION = 1
+FLOAT = "float"
+
+Bits = Annotated[int, Field(ge=MIN_BITS, le=MAX_BITS)]
+
+
+class _Value(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Setting(_Value):
+    """One run of the benchmark: names and numbers only.
+
+    ``algorithm="float"`` is the unquantized network that every quantized run starts from. A field left
+    ``None`` takes the value of the backend (``bn_folding``, ``graph``), of the algorithm (calibration) or
+    of the architecture's recipe (the training fields).
+
+    Args:
+        architecture, dataset, algorithm, backend: names from the catalogs.
+        bits: (weight, activation) bits of all but the first and last layer; one integer means both.
+        bn_folding: strategy -1 to 4 (paper section 3.2).
+        graph: 1, 2 or 3 (paper Fig. 4).
+        first_last_bits: weight and input-activation bits of the first and last layer.
+        weight_calibration, activation_calibration: observer names.
+        epochs, learning_rate, weight_decay, batch_size: overrides of the recipe.
+        seed: of everything random in this run.
+        float_seed: seed of the float network that a quantized run starts from.
+
+    Raises:
+        pydantic.ValidationError: a value of the wrong type or outside its range.
+    """
+
+    architecture: str
+    dataset: str
+    algorithm: str = FLOAT
+    backend: str | None = None
+    bits: tuple[Bits, Bits] | None = None
+    bn_folding: Annotated[int, Field(ge=-1, le=4)] | None = None
+    graph: Literal[1, 2, 3] | None = None
+    first_last_bits: Bits = 8
+    weight_calibration: str | None = None
+    activation_calibration: str | None = None
+    epochs: Annotated[int, Field(ge=0)] | None = None
+    learning_rate: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    weight_decay: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+    batch_size: Annotated[int, Field(ge=1)] | None = None
+    seed: Annotated[int, Field(ge=0)] = 0
+    float_seed: Annotated[int, Field(ge=0)] = 0
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill(cls, data: Any) -> Any:
+        if not isinstance(data, dict):
+            return data
+        data = dict(data)
+        if isinstance(data.get("bits"), int):
+            data["bits"] = (data["bits"], data["bits"])
+        if data.get("algorithm", FLOAT) != FLOAT:
+            data.setdefault("backend", "academic")
+            data.setdefault("bits", (4, 4))
+        return data
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.algorithm == FLOAT:
+            quantized = ("backend", "bits", "bn_folding", "graph", "weight_calibration", "activation_calibration")
+            given = [name for name in quantized if getattr(self, name) is not None]
+            if given:
+                raise ValueError(f"the float network takes no {', '.join(given)}; give an algorithm")
+        return self
+
+    @property
+    def key(self) -> str:
+        """Stable name of this setting: 16 hexadecimal digits of a hash of its non-default fields.
+
+        A field that is added later with a default leaves the keys of older settings as they are.
+        """
+        fields = self.model_dump(mode="json", exclude_defaults=True)
+        text = json.dumps([SCHEMA_VERSION, fields], sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    @property
+    def float_setting(self) -> "Setting":
+        """The float run that this one starts from (itself for a float run)."""
+        if self.algorithm == FLOAT:
+            return self
+        return Setting(architecture=self.architecture, dataset=self.dataset, seed=self.float_seed)
+
+    def __str__(self) -> str:
+        if self.algorithm == FLOAT:
+            return f"{self.architecture} {self.dataset} float s{self.seed}"
+        assert self.bits is not None
+        bits = "w{}a{}".format(*self.bits)
+        return f"{self.architecture} {self.dataset} {self.algorithm} {self.backend} {bits} s{self.seed}"
+
+
+class CurvePoint(_Value):
+    """Training state after one epoch; accuracies are top-1 in percent, the loss is the epoch's mean."""
+
+    epoch: int
+    learning_rate: float
+    train_loss: float
+    train_accuracy: float
+    test_accuracy: float
+
+
+class Provenance(_Value):
+    """Where, when and with what a record was made; not part of its identity."""
+
+    started: str
+    seconds: float
+    hostname: str
+    machine: str
+    threads: int
+    python: str
+    versions: dict[str, str]
+    git_revision: str | None = None
+
+
+Outcome = Literal["ok", "not_converged", "failed"]
+
+
+class Record(_Value):
+    """What came of one `Setting`. Accuracies are top-1 on the test set, in percent.
+
+    ``outcome``: ``ok``; ``not_converged`` (NC of the paper, with the kind in ``reason``); ``failed`` (the
+    run raised; the traceback is in ``error``). ``calibrated_accuracy`` is the quantized network's before
+    training, ``float_accuracy`` that of the float network it starts from. All but ``provenance`` is the
+    same, bit for bit, whenever the same setting is run on the same machine.
+    """
+
+    schema_version: int = SCHEMA_VERSION
+    setting: Setting
+    outcome: Outcome
+    accuracy: float | None = None
+    float_accuracy: float | None = None
+    calibrated_accuracy: float | None = None
+    deployable: bool = True
+    reason: str | None = None
+    error: str | None = None
+    curve: tuple[CurvePoint, ...] = ()
+    provenance: Provenance | None = None
