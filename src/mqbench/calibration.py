@@ -35,7 +35,7 @@ def calibrate(
     """
     for name in (weights, activations):
         if name is not None:
-            observer_catalog.check(name)  # type: ignore[attr-defined]
+            observer_catalog.check(name)
     named = list(quantizers(model))
     of_weights = [(n, fq) for n, fq in named if fq.role == "weight"]
     of_activations = [(n, fq) for n, fq in named if fq.role == "activation"]

@@ -5,7 +5,6 @@ import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
@@ -13,30 +12,8 @@ from torch.export import Dim
 
 import mqbench
 from mqbench.errors import CaptureError
-
-aten = torch.ops.aten
-
-_CONVOLUTIONS: dict[Any, type[nn.Module]] = {
-    aten.conv1d.default: nn.Conv1d,
-    aten.conv1d.padding: nn.Conv1d,
-    aten.conv2d.default: nn.Conv2d,
-    aten.conv2d.padding: nn.Conv2d,
-    aten.conv3d.default: nn.Conv3d,
-    aten.conv3d.padding: nn.Conv3d,
-}
-_BATCH_NORMS: dict[int, type[nn.Module]] = {
-    2: nn.BatchNorm1d,
-    3: nn.BatchNorm1d,
-    4: nn.BatchNorm2d,
-    5: nn.BatchNorm3d,
-}
-_DROPOUTS: dict[Any, type[nn.Module]] = {
-    aten.dropout.default: nn.Dropout,
-    aten.feature_dropout.default: nn.Dropout2d,
-    aten.alpha_dropout.default: nn.AlphaDropout,
-    aten.feature_alpha_dropout.default: nn.FeatureAlphaDropout,
-}
-_VIEWS = ("view", "slice", "select", "transpose", "permute", "expand", "unsqueeze", "squeeze", "chunk", "split")
+from mqbench.functionalise import Functionalise
+from mqbench.lifting import Lift, keep_original_names
 
 
 def capture(model: nn.Module, example_inputs: Tensor | Sequence[Tensor]) -> fx.GraphModule:
@@ -60,13 +37,15 @@ def capture(model: nn.Module, example_inputs: Tensor | Sequence[Tensor]) -> fx.G
     training = model.training
     source = copy.deepcopy(model).eval()
     graph_module = _export(source, inputs)
-    _make_functional(graph_module.graph)
-    _Lift(graph_module, source).run()
+    Functionalise(graph_module.graph).run()
+    lift = Lift(graph_module, source)
+    lift.run()
     graph_module.graph.eliminate_dead_code()
     # a fresh GraphModule: the exported one refuses train() and eval()
     captured = fx.GraphModule(graph_module, graph_module.graph)
+    keep_original_names(captured, lift.aliases)
     captured.eval()
-    _check_equal(source, captured, inputs)
+    _check(source, captured, inputs)
     return captured.train(training)
 
 
@@ -91,14 +70,7 @@ def _export(model: nn.Module, inputs: tuple[Tensor, ...]) -> fx.GraphModule:
         line = _model_line(error.__traceback__)
         reason = str(error).strip().partition("\n")[0]
         raise CaptureError(f"cannot capture {type(model).__name__}{line}: {reason}") from error
-    graph_module: fx.GraphModule = program.module(check_guards=False)  # type: ignore[assignment]
-    for node in graph_module.graph.find_nodes(op="placeholder"):
-        value = node.meta.get("val")
-        if isinstance(value, Tensor) and isinstance(value.shape[0], int):
-            raise CaptureError(
-                f"cannot capture {type(model).__name__}: its code fixes the batch size to {value.shape[0]}"
-                f"{_fixing_line(graph_module)}; take sizes from the input (x.shape[0] or -1) instead"
-            )
+    graph_module: fx.GraphModule = program.module(check_guards=False)
     return graph_module
 
 
@@ -111,190 +83,27 @@ def _model_line(trace: TracebackType | None) -> str:
     return ""
 
 
-def _fixing_line(graph_module: fx.GraphModule) -> str:
-    """Where a reshape writes the batch size as a number, if one does."""
-    for node in graph_module.graph.nodes:
-        if node.target in (aten.view.default, aten.reshape.default, aten.expand.default):
-            frames = (node.meta.get("stack_trace") or "").strip().splitlines()
-            if frames:
-                return f" (see {frames[-1].strip()!r})"
-    return ""
-
-
-def _make_functional(graph: fx.Graph) -> None:
-    """Turn in-place operations into their functional form; later readers read the new value.
-
-    One that writes through a view keeps its place: it runs in order, and the base sees the change.
-    """
-    for node in list(graph.nodes):
-        if node.op != "call_function" or not isinstance(node.target, torch._ops.OpOverload):
-            continue
-        name, _, overload = node.target._schema.name.removeprefix("aten::"), None, node.target._overloadname
-        if not name.endswith("_") or name.startswith("_") or not isinstance(node.args[0], fx.Node):
-            continue
-        functional = getattr(getattr(aten, name.rstrip("_"), None), overload, None)
-        written = node.args[0]
-        if functional is None or _is_view(written) or any(_is_view(user) for user in written.users):
-            continue
-        node.target = functional
-        node.name = node.name.rstrip("_")
-        order = {n: i for i, n in enumerate(graph.nodes)}
-        written.replace_all_uses_with(node, lambda user, n=node, o=order: o[user] > o[n])
-
-
-def _is_view(node: fx.Node) -> bool:
-    return node.op == "call_function" and any(v in str(node.target) for v in _VIEWS)
+def _check(model: nn.Module, captured: fx.GraphModule, inputs: tuple[Tensor, ...]) -> None:
+    """Refuse a graph that computes something else, or only one batch size."""
+    _check_equal(model, captured, inputs)
+    single = tuple(x[:1] for x in inputs)
+    try:
+        with torch.no_grad():
+            model(*(x.clone() for x in single))
+    except Exception as error:
+        raise CaptureError(
+            f"cannot capture {type(model).__name__}{_model_line(error.__traceback__)}: its code fixes the "
+            f"batch size to {inputs[0].shape[0]}; take sizes from the input (x.shape[0] or -1) instead"
+        ) from error
+    _check_equal(model, captured, single)
 
 
 def _check_equal(model: nn.Module, captured: fx.GraphModule, inputs: tuple[Tensor, ...]) -> None:
     with torch.no_grad():
-        want, got = (torch.utils._pytree.tree_leaves(m(*inputs)) for m in (model, captured))
+        want, got = (
+            torch.utils._pytree.tree_leaves(m(*(x.clone() for x in inputs))) for m in (model, captured)
+        )
     for a, b in zip(want, got, strict=True):
         if isinstance(a, Tensor) and not torch.equal(a.nan_to_num(), b.nan_to_num()):
             worst = (a - b).abs().max().item()
             raise CaptureError(f"the captured graph of {type(model).__name__} is off by up to {worst:.3g}")
-
-
-class _Lift:
-    """Replaces calls with parameters by modules, each under the name its parameters came from."""
-
-    def __init__(self, graph_module: fx.GraphModule, source: nn.Module) -> None:
-        self.root = graph_module
-        self.source = source
-        self.made: dict[str, tuple[Any, ...]] = {}
-
-    def run(self) -> None:
-        for node in list(self.root.graph.nodes):
-            if node.op != "call_function":
-                continue
-            if node.target in _CONVOLUTIONS:
-                self._convolution(node)
-            elif node.target is aten.linear.default:
-                self._linear(node)
-            elif node.target is aten.batch_norm.default:
-                self._batch_norm(node)
-            elif node.target in _DROPOUTS:
-                self._dropout(node)
-
-    def _convolution(self, node: fx.Node) -> None:
-        x, *rest = node.args
-        defaults: list[Any] = [None, None, 1, 0, 1, 1]
-        weight, bias, stride, padding, dilation, groups = [*rest, *defaults[len(rest) :]]
-        found = self._parameters(node, weight, bias)
-        if found is None:
-            return
-        path, w, b = found
-        kind = _CONVOLUTIONS[node.target]
-        with torch.device("meta"):
-            layer: Any = kind(
-                w.shape[1] * groups,
-                w.shape[0],
-                tuple(w.shape[2:]),
-                stride=_plain(stride),
-                padding=_plain(padding),
-                dilation=_plain(dilation),
-                groups=groups,
-                bias=b is not None,
-            )
-        layer.weight, layer.bias = w, b
-        self._replace(node, x, path, layer, (kind, stride, padding, dilation, groups, bias is None))
-
-    def _linear(self, node: fx.Node) -> None:
-        x, weight, *rest = node.args
-        found = self._parameters(node, weight, rest[0] if rest else None)
-        if found is None:
-            return
-        path, w, b = found
-        with torch.device("meta"):
-            layer = nn.Linear(w.shape[1], w.shape[0], bias=b is not None)
-        layer.weight = w
-        layer.bias = b  # type: ignore[assignment]
-        self._replace(node, x, path, layer, (nn.Linear, b is None))
-
-    def _batch_norm(self, node: fx.Node) -> None:
-        x, weight, bias, mean, var, _training, momentum, eps, _cudnn = node.args
-        if not (_is_attribute(mean) and _is_attribute(var) and isinstance(x, fx.Node)):
-            return
-        assert isinstance(mean, fx.Node)
-        path, _, leaf = str(mean.target).rpartition(".")
-        if leaf != "running_mean" or _is_attribute(weight) != _is_attribute(bias):
-            return
-        w, b = (self._attribute(a) for a in (weight, bias))
-        running_mean, running_var = self._attribute(mean), self._attribute(var)
-        assert running_mean is not None
-        kind = _BATCH_NORMS[x.meta["val"].dim()]
-        original = self._original(path)
-        momentum = getattr(original, "momentum", momentum)
-        layer: Any = kind(running_mean.numel(), eps=eps, momentum=momentum, affine=w is not None)
-        layer.weight, layer.bias = w, b
-        layer.running_mean, layer.running_var = running_mean, running_var
-        tracked = getattr(original, "num_batches_tracked", None)
-        if tracked is not None:
-            layer.num_batches_tracked = tracked
-        self._replace(node, x, path, layer, (kind, eps, momentum))
-
-    def _dropout(self, node: fx.Node) -> None:
-        x, p, *_ = node.args
-        stack = list((node.meta.get("nn_module_stack") or {}).values())
-        path = stack[-1][0] if stack else ""
-        original = self._original(path)
-        is_dropout = isinstance(original, nn.modules.dropout._DropoutNd)
-        layer = copy.copy(original) if is_dropout else _DROPOUTS[node.target](p)
-        if hasattr(layer, "inplace"):
-            layer.inplace = False  # type: ignore[assignment]
-        self._replace(node, x, path if is_dropout else node.name, layer, (type(layer), p))
-
-    def _original(self, path: str) -> nn.Module | None:
-        try:
-            return self.source.get_submodule(path)
-        except AttributeError:
-            return None
-
-    def _attribute(self, node: Any) -> Any:
-        if not _is_attribute(node):
-            return None
-        path, _, leaf = str(node.target).rpartition(".")
-        return getattr(self.root.get_submodule(path), leaf)
-
-    def _parameters(self, node: fx.Node, weight: Any, bias: Any) -> tuple[str, Any, Any] | None:
-        """Path, weight and bias of a layer, or None if its weight is computed rather than stored."""
-        w, b = self._attribute(weight), self._attribute(bias)
-        if not isinstance(w, nn.Parameter) or (bias is not None and not isinstance(b, nn.Parameter)):
-            return None
-        path, _, leaf = str(weight.target).rpartition(".")
-        regular = leaf == "weight" and path and (bias is None or str(bias.target) == f"{path}.bias")
-        return (path if regular else node.name), w, b
-
-    def _replace(self, node: fx.Node, x: Any, path: str, layer: nn.Module, config: tuple[Any, ...]) -> None:
-        """Point the node at a module under ``path``; one called twice in the same way is made once."""
-        if path in self.made and self.made[path] != config:
-            path = node.name  # the same parameters used in another way: a second module shares them
-        if path not in self.made:
-            self.made[path] = config
-            self._keep_others(path, layer)
-            self.root.add_submodule(path, layer)
-        with self.root.graph.inserting_before(node):
-            new = self.root.graph.call_module(path, (x,))
-        new.meta.update(node.meta)
-        node.replace_all_uses_with(new)
-        self.root.graph.erase_node(node)
-
-    def _keep_others(self, path: str, layer: nn.Module) -> None:
-        """Carry over what else lives under the path (parametrizations, adapters)."""
-        try:
-            old = self.root.get_submodule(path)
-        except AttributeError:
-            return
-        for name, child in old.named_children():
-            layer.add_module(name, child)
-        for name, parameter in old.named_parameters(recurse=False):
-            if not hasattr(layer, name):
-                layer.register_parameter(name, parameter)
-
-
-def _is_attribute(node: Any) -> bool:
-    return isinstance(node, fx.Node) and node.op == "get_attr"
-
-
-def _plain(value: Any) -> Any:
-    return tuple(value) if isinstance(value, (list, tuple)) else value

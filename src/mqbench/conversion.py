@@ -9,7 +9,7 @@ from torch import Tensor, fx, nn
 from mqbench import functional as F
 from mqbench.errors import IncompatibleError, RequestError
 from mqbench.layers import DeployedLayer, QuantizedLayer
-from mqbench.preparation import Plan
+from mqbench.plan import Plan
 from mqbench.quantizer import FakeQuantize
 from mqbench.scheme import QuantScheme
 

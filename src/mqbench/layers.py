@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mqbench.functional import broadcast, dequantize
 from mqbench.folding._base import BatchNormTensors, Folding, StatisticsAverage, by_number
+from mqbench.functional import broadcast, dequantize
 from mqbench.quantizer import FakeQuantize
 
 

@@ -106,14 +106,15 @@ class Placement:
         if not self.is_layer(node) or len(node.users) != 1:
             return None
         (user,) = node.users
-        norm, layer = self.module(user), self.module(node)
+        norm, layer = self.module(user), self.modules[str(node.target)]
         if not isinstance(norm, _NORMS) or norm.running_mean is None:
             return None
-        channels = layer.weight.shape[0]  # type: ignore[union-attr, operator, index]
+        weight = layer.weight
+        assert isinstance(weight, Tensor)
         value = node.meta.get("val")
         if isinstance(layer, nn.Linear) and isinstance(value, Tensor) and value.dim() != 2:
             return None  # the batch norm counts another axis as channels
-        return user if norm.num_features == channels else None
+        return user if norm.num_features == weight.shape[0] else None
 
     def reads_quantized(self, node: fx.Node) -> bool:
         """A quantized operation of graphs 2 and 3: all its tensor inputs are integers."""
@@ -130,7 +131,11 @@ class Placement:
 
     def is_move(self, node: fx.Node) -> bool:
         """Leaves every value as it is (pooling by maximum, reshapes, slices, dropout)."""
-        return node.target in MOVES or node.target is operator.getitem or isinstance(self.module(node), _DROPOUTS)
+        return (
+            node.target in MOVES
+            or node.target is operator.getitem
+            or isinstance(self.module(node), _DROPOUTS)
+        )
 
     # -- regions ----------------------------------------------------------------------------------
 
@@ -164,7 +169,7 @@ class Placement:
         return [
             Group(
                 name=f"{_flat(node)}_input",
-                edges=((node, node.args[0]),),  # type: ignore[arg-type]
+                edges=((node, node.args[0]),),
                 first_or_last=node in self.first_and_last,
             )
             for node in self.layers
@@ -196,7 +201,9 @@ class Placement:
             if node in parent:
                 members.setdefault(find(node), []).append(node)
         return [
-            Group(name=_flat(self.producer(m[0])), sources=tuple(m), first_or_last=any(x in special for x in m))
+            Group(
+                name=_flat(self.producer(m[0])), sources=tuple(m), first_or_last=any(x in special for x in m)
+            )
             for m in members.values()
         ]
 
@@ -249,7 +256,9 @@ class Placement:
 
 def _tensor_inputs(node: fx.Node) -> list[fx.Node]:
     """The tensor arguments of a node, in order, those inside a list included (constants are not nodes)."""
-    return [n for n in node.all_input_nodes if not isinstance(n.meta.get("val"), (torch.SymInt, torch.SymFloat))]
+    return [
+        n for n in node.all_input_nodes if not isinstance(n.meta.get("val"), (torch.SymInt, torch.SymFloat))
+    ]
 
 
 def _is_float(node: fx.Node) -> bool:

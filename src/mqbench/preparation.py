@@ -2,136 +2,19 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor, fx, nn
 
-from mqbench import algorithms as algorithm_catalog
-from mqbench import backends as backend_catalog
-from mqbench.backends._base import Backend
 from mqbench.capture import capture
 from mqbench.errors import IncompatibleError, RequestError
-from mqbench.folding._base import Folding, by_number
 from mqbench.layers import QuantizedLayer
+from mqbench.lifting import add_alias
 from mqbench.placement import LAYER, Group, Placement
-from mqbench.quantizer import Algorithm, FakeQuantize, Role, fake_quantizer
-from mqbench.scheme import QuantScheme
+from mqbench.plan import Plan
+from mqbench.quantizer import FakeQuantize
 
-PLAIN = "minmax"
 QUANTIZERS = "activation_quantizers"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Plan:
-    """The choices of one preparation, each checked against the others.
-
-    Raises:
-        UnknownNameError: no such backend or algorithm.
-        IncompatibleError: choices that cannot work together.
-    """
-
-    backend: str
-    algorithm: str
-    bits: tuple[int, int]
-    bn_folding: int
-    graph: int
-    first_last_bits: int = 8
-
-    @classmethod
-    def make(
-        cls,
-        *,
-        backend: str,
-        algorithm: str,
-        bits: int | tuple[int, int] = 4,
-        bn_folding: int | None = None,
-        graph: int | None = None,
-        first_last_bits: int = 8,
-    ) -> "Plan":
-        """Fill what is None from the backend, and check everything."""
-        library: Backend = backend_catalog[backend]  # type: ignore[index]
-        pair = bits if isinstance(bits, (tuple, list)) else (bits, bits)
-        if len(pair) != 2:
-            raise RequestError(f"bits must be one integer or (weight, activation), got {bits!r}")
-        plan = cls(
-            backend=backend,
-            algorithm=algorithm,
-            bits=(pair[0], pair[1]),
-            bn_folding=library.bn_folding if bn_folding is None else bn_folding,
-            graph=library.graph if graph is None else graph,
-            first_last_bits=first_last_bits,
-        )
-        plan.check()
-        return plan
-
-    @property
-    def library(self) -> Backend:
-        """The backend's values."""
-        library: Backend = backend_catalog[self.backend]  # type: ignore[index]
-        return library
-
-    @property
-    def method(self) -> Algorithm:
-        """The algorithm's value."""
-        method: Algorithm = algorithm_catalog[self.algorithm]  # type: ignore[index]
-        return method
-
-    @property
-    def folding(self) -> Folding:
-        """The BN-folding strategy."""
-        return by_number(self.bn_folding)
-
-    def check(self) -> None:
-        """Raise unless algorithm, backend, bits, folding and graph go together."""
-        by_number(self.bn_folding)
-        if self.graph not in (1, 2, 3):
-            raise RequestError(f"graph must be 1, 2 or 3, got {self.graph!r}")
-        if not self.method.deployable:
-            self._check_academic()
-        for role in ("weight", "activation"):
-            self.quantizer_class(role, False).check_scheme(role, self.scheme(role, False))
-            self.quantizer_class(role, True).check_scheme(role, self.scheme(role, True))
-
-    def _check_academic(self) -> None:
-        reason = f"{self.algorithm!r} has no integer form that an inference library runs"
-        if self.library.integer:
-            allowed = [name for name in backend_catalog if not backend_catalog[name].integer]  # type: ignore[attr-defined, index]
-            raise IncompatibleError(
-                f"{reason}, so backend {self.backend!r} cannot take it; allowed: {', '.join(allowed)}"
-            )
-        if self.graph != 1 or self.bn_folding != -1:
-            raise IncompatibleError(
-                f"{reason}, so it takes graph 1 and bn_folding -1 only, "
-                f"got graph {self.graph} and bn_folding {self.bn_folding}"
-            )
-
-    def scheme(self, role: Role, first_or_last: bool) -> QuantScheme:
-        """The integer grid of a role."""
-        if role == "weight":
-            return self.library.weight_scheme(self.first_last_bits if first_or_last else self.bits[0])
-        return self.library.activation_scheme(self.first_last_bits if first_or_last else self.bits[1])
-
-    def algorithm_of(self, role: Role, first_or_last: bool) -> str:
-        """The algorithm, or plain min-max where the paper's 8-bit first and last layer use it."""
-        plain = first_or_last and self.first_last_bits >= 8 and role in self.method.plain_at_first_last
-        return PLAIN if plain else self.algorithm
-
-    def quantizer_class(self, role: Role, first_or_last: bool) -> type[FakeQuantize]:
-        """The fake quantizer class of a role."""
-        method: Algorithm = algorithm_catalog[self.algorithm_of(role, first_or_last)]  # type: ignore[index]
-        return method.quantizer_class(role)
-
-    def quantizer(self, role: Role, first_or_last: bool, channels: int | None = None) -> FakeQuantize:
-        """A new fake quantizer."""
-        return fake_quantizer(
-            self.algorithm_of(role, first_or_last),
-            role,
-            scheme=self.scheme(role, first_or_last),
-            channel_axis=0,
-            channels=channels,
-            adaptive_sign=role == "activation" and self.library.adaptive_sign,
-        )
 
 
 def prepare(
@@ -223,7 +106,9 @@ def _check_skip(graph_module: fx.GraphModule, skip: Sequence[str]) -> None:
     layers = [name for name, module in graph_module.named_modules() if isinstance(module, LAYER)]
     unknown = [name for name in skip if name not in layers]
     if unknown:
-        raise RequestError(f"cannot skip {unknown[0]!r}: not a layer of this network; layers: {', '.join(layers)}")
+        raise RequestError(
+            f"cannot skip {unknown[0]!r}: not a layer of this network; layers: {', '.join(layers)}"
+        )
 
 
 class _Editor:
@@ -313,7 +198,9 @@ class _Editor:
                 quantized.fold(self.plan.folding, norm)
         if any(taken == path for taken in self._layers.values()):
             # one layer with two batch norms behind it: its folded weights differ, so must the quantizers
-            path = f"{path}__{len(self._layers)}"
+            alias = f"{path}__{len(self._layers)}"
+            add_alias(self.root, alias, path, quantized)
+            path = alias
         self.root.add_submodule(path, quantized)
         return path
 

@@ -73,7 +73,14 @@ class Setting(_Value):
     @model_validator(mode="after")
     def _check(self) -> Self:
         if self.algorithm == FLOAT:
-            quantized = ("backend", "bits", "bn_folding", "graph", "weight_calibration", "activation_calibration")
+            quantized = (
+                "backend",
+                "bits",
+                "bn_folding",
+                "graph",
+                "weight_calibration",
+                "activation_calibration",
+            )
             given = [name for name in quantized if getattr(self, name) is not None]
             if given:
                 raise ValueError(f"the float network takes no {', '.join(given)}; give an algorithm")

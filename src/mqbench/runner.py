@@ -23,7 +23,8 @@ from mqbench.architectures._base import Architecture, Recipe
 from mqbench.calibration import calibrate
 from mqbench.data._base import Dataset, Splits
 from mqbench.errors import RequestError
-from mqbench.preparation import Plan, prepare
+from mqbench.plan import Plan
+from mqbench.preparation import prepare
 from mqbench.record import FLOAT, Provenance, Record, Setting
 from mqbench.store import Store
 from mqbench.training import EVALUATION_BATCH, Training, calibration_batches, evaluate, train
@@ -49,11 +50,11 @@ def validate(settings: Iterable[Setting]) -> None:
         if same in seen:
             continue
         seen.add(same)
-        architecture_catalog.check(setting.architecture)  # type: ignore[attr-defined]
+        architecture_catalog.check(setting.architecture)
         dataset_catalog.check(setting.dataset)  # type: ignore[attr-defined]
         for name in (setting.weight_calibration, setting.activation_calibration):
             if name is not None:
-                observer_catalog.check(name)  # type: ignore[attr-defined]
+                observer_catalog.check(name)
         if setting.algorithm != FLOAT:
             _plan(setting)
 
@@ -103,7 +104,7 @@ class _Task:
 
     @classmethod
     def of(cls, setting: Setting, data: str | None) -> "_Task":
-        architecture: Architecture = architecture_catalog[setting.architecture]  # type: ignore[index]
+        architecture: Architecture = architecture_catalog[setting.architecture]
         dataset: Dataset = dataset_catalog[setting.dataset]  # type: ignore[index]
         return cls(architecture, dataset, dataset.load(data))
 
@@ -119,7 +120,9 @@ def _run_float(
     torch.manual_seed(setting.seed)
     model = task.build()
     recipe = _recipe(task.architecture.float_recipe, setting)
-    trained = train(model, task.splits, recipe, seed=setting.seed, progress=lambda d, t: progress("float", d, t))
+    trained = train(
+        model, task.splits, recipe, seed=setting.seed, progress=lambda d, t: progress("float", d, t)
+    )
     accuracy = evaluate(model, task.splits.test.batches(EVALUATION_BATCH))
     record = _record(setting, trained, accuracy, accuracy, None, True, clock)
     weights = model.state_dict()

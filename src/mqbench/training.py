@@ -50,12 +50,15 @@ def train(
     generator = torch.Generator().manual_seed(seed)
     steps = max(len(splits.train) // recipe.batch_size, 1)
     optimizer = torch.optim.SGD(
-        list(parameter_groups(model, recipe)), lr=recipe.learning_rate, momentum=recipe.momentum, nesterov=True
+        list(parameter_groups(model, recipe)),
+        lr=recipe.learning_rate,
+        momentum=recipe.momentum,
+        nesterov=True,
     )
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: rate_factor(step, steps, recipe))
     curve: list[CurvePoint] = []
     for epoch in range(recipe.epochs):
-        rate = schedule.get_last_lr()[0]
+        rate = float(schedule.get_last_lr()[0])
         model.train()
         total, correct, images = 0.0, 0, 0
         for x, y in splits.train.shuffled(min(recipe.batch_size, len(splits.train)), generator):

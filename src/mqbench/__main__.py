@@ -1,0 +1,5 @@
+"""``python -m mqbench``."""
+
+from mqbench.cli import main
+
+raise SystemExit(main())

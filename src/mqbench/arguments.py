@@ -1,0 +1,89 @@
+"""The axes of a study as options of the command line."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Annotated, Any
+
+import cyclopts
+from cyclopts import Parameter, Token
+from pydantic import ValidationError
+
+from mqbench.errors import RequestError
+from mqbench.study import DEFAULT, Study, explain, load_study
+
+
+def _commas(type_: Any, tokens: Sequence[Token]) -> Any:
+    parts = [(token, part) for token in tokens for part in token.value.split(",")]
+    split = [Token(keyword=token.keyword, value=part, source=token.source) for token, part in parts]
+    return cyclopts.convert(type_, split)
+
+
+_AXIS = Parameter(converter=_commas, negative=(), show_default=False, allow_leading_hyphen=True)
+_SEEDS = Parameter(name=("--seeds", "--seed"))
+Names = Annotated[tuple[str, ...], _AXIS]
+Integers = Annotated[tuple[int, ...], _AXIS]
+Reals = Annotated[tuple[float, ...], _AXIS]
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class Axes:
+    """Every option takes several values: ``--seeds 0,1`` or ``--seeds 0 --seeds 1``.
+
+    Args:
+        architecture: Architectures; see `mqbench list`.
+        dataset: Datasets.
+        algorithm: Algorithms; float is the network without quantization.
+        backend: Inference libraries, or academic.
+        bits: Bits of weights and activations; w4a8 for a pair.
+        seeds: Seeds, one run each.
+        first_last_bits: Bits of the first and last layer.
+        bn_folding: Strategies, -1 to 4.
+        graph: Placements of the quantizers, 1 to 3.
+        weight_calibration: Observers of weights.
+        activation_calibration: Observers of activations.
+        epochs: Instead of the recipe's, as are the next three.
+        learning_rate: Of the optimizer.
+        weight_decay: Of the optimizer.
+        batch_size: Of the training.
+        float_seed: Seeds of the float network.
+    """
+
+    architecture: Names = ()
+    dataset: Names = ()
+    algorithm: Names = ()
+    backend: Names = ()
+    bits: Names = ()
+    seeds: Annotated[Integers, _SEEDS] = ()
+    first_last_bits: Integers = ()
+    bn_folding: Integers = ()
+    graph: Integers = ()
+    weight_calibration: Names = ()
+    activation_calibration: Names = ()
+    epochs: Integers = ()
+    learning_rate: Reals = ()
+    weight_decay: Reals = ()
+    batch_size: Integers = ()
+    float_seed: Integers = ()
+
+    def study(self, name: str | None) -> Study:
+        """The study of that name or path, with these axes in place of its own; without a name, theirs.
+
+        Raises:
+            RequestError: no such study, or a value that its axis does not take.
+        """
+        axes = {axis: values for axis, values in asdict(self).items() if values}
+        if name is not None or not axes:
+            return load_study(name or DEFAULT).replaced(axes)
+        if "algorithm" not in axes:
+            example = next(iter(axes))
+            raise RequestError(
+                f"--{example.replace('_', '-')} needs --algorithm (or float for the network without "
+                f"quantization), or a study to change, such as: mqbench run {DEFAULT}"
+            )
+        network = load_study(DEFAULT).axes
+        usual = {axis: network[axis] for axis in ("architecture", "dataset")}
+        try:
+            return Study(name="command line", axes=usual | axes)
+        except ValidationError as error:
+            raise RequestError(explain(error)) from None

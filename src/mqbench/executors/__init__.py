@@ -1,0 +1,5 @@
+"""One way to run the settings of a study a file."""
+
+from mqbench.catalog import Catalog
+
+Catalog.adopt(__name__, "EXECUTOR")

@@ -1,0 +1,136 @@
+"""What an executor promises, and the one task that all of them carry out."""
+
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any, Protocol, Self
+
+from mqbench.catalog import load
+from mqbench.errors import RequestError
+from mqbench.record import Record, Setting
+from mqbench.store import Store
+
+WORK = "mqbench.runner:run"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """One run, as it travels to the process that makes it.
+
+    Args:
+        setting: what to run.
+        store: absolute path of the folder that takes the record.
+        data: folder of the datasets, if given.
+        threads: of the run.
+        load: files of the user that add to the catalogs.
+        work: ``module:function`` that makes the record.
+    """
+
+    setting: Setting
+    store: str
+    data: str | None = None
+    threads: int = 1
+    load: tuple[str, ...] = ()
+    work: str = WORK
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A sweep begins: runs there are, and how many of them have a record already."""
+
+    total: int
+    done: int
+
+
+@dataclass(frozen=True)
+class Started:
+    """A run begins, or begins again after its process died."""
+
+    setting: Setting
+
+
+@dataclass(frozen=True)
+class Progress:
+    """A run is at ``done`` of ``total`` steps of a phase."""
+
+    setting: Setting
+    phase: str
+    done: int
+    total: int
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A run has its record."""
+
+    record: Record
+
+
+Event = Planned | Started | Progress | Finished
+Listener = Callable[[Event], None]
+
+
+class Executor(Protocol):
+    """Carries out tasks, in this process or others; made with the number of runs at a time.
+
+    Every task yields exactly one record, as soon as it is made, in any order; the record is in the store by
+    then. A task whose process dies is tried once more, then recorded as failed. ``run`` emits ``Started`` and
+    ``Progress`` and may be called several times. A ``StoreError`` of `perform` ends it. Leaving the context
+    ends every process it started.
+    """
+
+    def __enter__(self) -> Self: ...
+    def __exit__(self, *error: object) -> None: ...
+    def run(self, tasks: Sequence[Task], listener: Listener) -> Iterator[Record]:
+        """Records of the tasks, as they are made."""
+        ...
+
+
+def perform(task: Task, listener: Listener) -> Record:
+    """Make the record of a task and see that it is in the store; what the run raises is its outcome.
+
+    Raises:
+        StoreError: not even a failure can be recorded; to go on would waste all further compute.
+    """
+    store = Store(task.store)
+
+    def progress(phase: str, done: int, total: int) -> None:
+        listener(Progress(task.setting, phase, done, total))
+
+    try:
+        made = finished(store, task.setting)
+        if made is not None:  # before its process died, or by another sweep
+            return made
+        for path in task.load:
+            load(path)
+        work = resolve(task.work)
+        options = {"store": store, "data": task.data, "threads": task.threads, "progress": progress}
+        record: Record = work(task.setting, **options)
+        assert record.setting == task.setting, f"{task.work} made a record of {record.setting}"
+        if finished(store, task.setting) is None:
+            store.put(record, replace=True)
+    except Exception as error:
+        record = failed(task.setting, f"{type(error).__name__}: {error}", traceback.format_exc())
+        store.put(record, replace=True)
+    return record
+
+
+def finished(store: Store, setting: Setting) -> Record | None:
+    """The record of a setting, unless it failed."""
+    record = store.get(setting)
+    return None if record is None or record.outcome == "failed" else record
+
+
+def failed(setting: Setting, reason: str, error: str) -> Record:
+    """The record of a run that could not be made; ``reason`` is cut to its first line."""
+    return Record(setting=setting, outcome="failed", reason=reason.partition("\n")[0], error=error)
+
+
+def resolve(work: str) -> Any:
+    """The object that ``module:name`` names. Raises ``RequestError`` if there is none."""
+    module, _, name = work.partition(":")
+    try:
+        return getattr(import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise RequestError(f"cannot find {work}: {error}") from error

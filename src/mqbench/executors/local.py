@@ -1,0 +1,167 @@
+"""Runs on this machine: one process for each run at a time, or this process if there is only one."""
+
+import os
+import signal
+from collections import Counter, deque
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from multiprocessing import get_context, parent_process
+from multiprocessing.connection import Connection, wait
+from threading import Thread
+from typing import Self
+
+from mqbench.errors import StoreError
+from mqbench.executors._base import Listener, Progress, Started, Task, failed, perform
+from mqbench.record import Record
+from mqbench.store import Store
+
+_POLL_SECONDS = 1.0
+_TRIES = 2
+
+
+class LocalExecutor:
+    """At most ``jobs`` worker processes, each kept for run after run; with one job, this process."""
+
+    def __init__(self, jobs: int) -> None:
+        self.jobs = jobs
+        self._workers: list[_Worker] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for worker in self._workers:
+            worker.stop()
+        self._workers.clear()
+
+    def run(self, tasks: Sequence[Task], listener: Listener) -> Iterator[Record]:
+        """Records of the tasks, as they are made."""
+        if self.jobs > 1:
+            yield from self._run_in_workers(tasks, listener)
+            return
+        for task in tasks:
+            listener(Started(task.setting))
+            yield perform(task, listener)
+
+    def _run_in_workers(self, tasks: Sequence[Task], listener: Listener) -> Iterator[Record]:
+        waiting = deque(tasks)
+        deaths: Counter[Task] = Counter()
+        while waiting or any(worker.task for worker in self._workers):
+            self._assign(waiting, listener)
+            wait([worker.connection for worker in self._workers], timeout=_POLL_SECONDS)
+            for worker in list(self._workers):
+                task = worker.task
+                message = worker.message()
+                if isinstance(message, Record):
+                    yield message
+                elif isinstance(message, StoreError):
+                    raise message
+                elif message is not None:
+                    listener(message)
+                elif worker.is_dead:
+                    self._workers.remove(worker)
+                    if task is None:
+                        continue
+                    deaths[task] += 1
+                    if deaths[task] < _TRIES:
+                        waiting.appendleft(task)
+                    else:
+                        yield _record_death(task, worker.exit_code)
+
+    def _assign(self, waiting: deque[Task], listener: Listener) -> None:
+        idle = [worker for worker in self._workers if worker.task is None]
+        while waiting and (idle or len(self._workers) < self.jobs):
+            if not idle:
+                idle.append(_Worker())
+                self._workers.append(idle[-1])
+            task = waiting.popleft()
+            listener(Started(task.setting))
+            idle.pop().give(task)
+
+
+class _Worker:
+    """A process that performs one task after the other, and its end of the pipe.
+
+    Each has a pipe of its own: a queue has a lock that a killed writer would keep.
+    """
+
+    def __init__(self) -> None:
+        context = get_context("spawn")  # a fork of a process that has used torch's threads may hang
+        self.connection, theirs = context.Pipe()
+        self.process = context.Process(target=serve, args=(theirs,))
+        self.task: Task | None = None
+        # Ctrl-C reaches the whole process group. A child that inherits the blocked signal leaves it to us
+        # until `serve` ignores it.
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            self.process.start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        theirs.close()
+
+    @property
+    def exit_code(self) -> int | None:
+        return self.process.exitcode
+
+    @property
+    def is_dead(self) -> bool:
+        return self.process.exitcode is not None
+
+    def give(self, task: Task) -> None:
+        self.task = task
+        with suppress(OSError):  # dead already, which `is_dead` will tell
+            self.connection.send(task)
+
+    def message(self) -> Progress | Record | StoreError | None:
+        """What the worker has sent, if anything; its record makes it idle."""
+        try:
+            if not self.connection.poll():
+                return None
+            message: Progress | Record | StoreError = self.connection.recv()
+        except (EOFError, OSError):
+            self.process.join(timeout=_POLL_SECONDS)  # its end of the pipe closes just before it is gone
+            return None
+        if isinstance(message, Record):
+            self.task = None
+        return message
+
+    def stop(self) -> None:
+        self.process.terminate()
+        self.process.join(timeout=5)
+        if self.process.is_alive():
+            self.process.kill()
+            self.process.join()
+        self.connection.close()
+
+
+def serve(connection: Connection) -> None:
+    """A worker process: perform the tasks that come, until the pipe or the parent is gone."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    Thread(target=_exit_with_parent, daemon=True).start()
+    while True:
+        try:
+            task: Task = connection.recv()
+        except EOFError:
+            return
+        try:
+            connection.send(perform(task, connection.send))
+        except StoreError as error:
+            connection.send(error)
+
+
+def _exit_with_parent() -> None:
+    parent = parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)  # a run in progress cannot be asked to stop; its record is not begun or whole
+
+
+def _record_death(task: Task, exit_code: int | None) -> Record:
+    cause = f"signal {-exit_code}" if exit_code and exit_code < 0 else f"exit code {exit_code}"
+    reason = f"its process died {_TRIES} times, last with {cause}; out of memory?"
+    record = failed(task.setting, reason, reason)
+    Store(task.store).put(record, replace=True)
+    return record
+
+
+EXECUTOR = LocalExecutor

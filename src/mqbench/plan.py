@@ -1,0 +1,125 @@
+"""The choices of one preparation, checked against each other before anything is computed."""
+
+from dataclasses import dataclass
+
+from mqbench import algorithms as algorithm_catalog
+from mqbench import backends as backend_catalog
+from mqbench.backends._base import Backend
+from mqbench.errors import IncompatibleError, RequestError
+from mqbench.folding._base import Folding, by_number
+from mqbench.quantizer import Algorithm, FakeQuantize, Role, fake_quantizer
+from mqbench.scheme import QuantScheme
+
+PLAIN = "minmax"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """The choices of one preparation, each checked against the others.
+
+    Raises:
+        UnknownNameError: no such backend or algorithm.
+        IncompatibleError: choices that cannot work together.
+    """
+
+    backend: str
+    algorithm: str
+    bits: tuple[int, int]
+    bn_folding: int
+    graph: int
+    first_last_bits: int = 8
+
+    @classmethod
+    def make(
+        cls,
+        *,
+        backend: str,
+        algorithm: str,
+        bits: int | tuple[int, int] = 4,
+        bn_folding: int | None = None,
+        graph: int | None = None,
+        first_last_bits: int = 8,
+    ) -> "Plan":
+        """Fill what is None from the backend, and check everything."""
+        library: Backend = backend_catalog[backend]
+        pair = bits if isinstance(bits, (tuple, list)) else (bits, bits)
+        if len(pair) != 2:
+            raise RequestError(f"bits must be one integer or (weight, activation), got {bits!r}")
+        plan = cls(
+            backend=backend,
+            algorithm=algorithm,
+            bits=(pair[0], pair[1]),
+            bn_folding=library.bn_folding if bn_folding is None else bn_folding,
+            graph=library.graph if graph is None else graph,
+            first_last_bits=first_last_bits,
+        )
+        plan.check()
+        return plan
+
+    @property
+    def library(self) -> Backend:
+        """The backend's values."""
+        library: Backend = backend_catalog[self.backend]
+        return library
+
+    @property
+    def method(self) -> Algorithm:
+        """The algorithm's value."""
+        method: Algorithm = algorithm_catalog[self.algorithm]
+        return method
+
+    @property
+    def folding(self) -> Folding:
+        """The BN-folding strategy."""
+        return by_number(self.bn_folding)
+
+    def check(self) -> None:
+        """Raise unless algorithm, backend, bits, folding and graph go together."""
+        by_number(self.bn_folding)
+        if self.graph not in (1, 2, 3):
+            raise RequestError(f"graph must be 1, 2 or 3, got {self.graph!r}")
+        if not self.method.deployable:
+            self._check_academic()
+        for role in ("weight", "activation"):
+            self.quantizer_class(role, False).check_scheme(role, self.scheme(role, False))
+            self.quantizer_class(role, True).check_scheme(role, self.scheme(role, True))
+
+    def _check_academic(self) -> None:
+        reason = f"{self.algorithm!r} has no integer form that an inference library runs"
+        if self.library.integer:
+            allowed = [name for name in backend_catalog if not backend_catalog[name].integer]
+            raise IncompatibleError(
+                f"{reason}, so backend {self.backend!r} cannot take it; allowed: {', '.join(allowed)}"
+            )
+        if self.graph != 1 or self.bn_folding != -1:
+            raise IncompatibleError(
+                f"{reason}, so it takes graph 1 and bn_folding -1 only, "
+                f"got graph {self.graph} and bn_folding {self.bn_folding}"
+            )
+
+    def scheme(self, role: Role, first_or_last: bool) -> QuantScheme:
+        """The integer grid of a role."""
+        if role == "weight":
+            return self.library.weight_scheme(self.first_last_bits if first_or_last else self.bits[0])
+        return self.library.activation_scheme(self.first_last_bits if first_or_last else self.bits[1])
+
+    def algorithm_of(self, role: Role, first_or_last: bool) -> str:
+        """The algorithm, or plain min-max where the paper's 8-bit first and last layer use it."""
+        plain = first_or_last and self.first_last_bits >= 8 and role in self.method.plain_at_first_last
+        return PLAIN if plain else self.algorithm
+
+    def quantizer_class(self, role: Role, first_or_last: bool) -> type[FakeQuantize]:
+        """The fake quantizer class of a role."""
+        method: Algorithm = algorithm_catalog[self.algorithm_of(role, first_or_last)]
+        return method.quantizer_class(role)
+
+    def quantizer(self, role: Role, first_or_last: bool, channels: int | None = None) -> FakeQuantize:
+        """A new fake quantizer."""
+        return fake_quantizer(
+            self.algorithm_of(role, first_or_last),
+            role,
+            scheme=self.scheme(role, first_or_last),
+            channel_axis=0,
+            channels=channels,
+            adaptive_sign=role == "activation" and self.library.adaptive_sign,
+        )

@@ -1,0 +1,181 @@
+"""One directory per record, there as a whole or not at all."""
+
+import os
+import re
+import shutil
+import socket
+import tempfile
+import time
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from mqbench import record_file
+from mqbench.errors import StoreError
+from mqbench.record import Record, Setting
+
+_DAY = 24 * 3600.0
+_KEY = re.compile(r"[0-9a-f]{16}")
+_LEFTOVER = re.compile(r"\.(?P<state>new|old)\.(?P<host>.+)\.(?P<pid>\d+)\.\w{8}\.(?P<key>[0-9a-f]{16})")
+
+
+class Store:
+    """The records under ``root``: ``<key>/record.json``, ``<key>/provenance.json`` and attached files.
+
+    A record appears by the rename of a finished directory, so whatever kills a writer leaves a whole
+    record or none. Several processes may write at once: of two records of one setting the first stays.
+    ``root`` is created by the first `put`; its parent must exist.
+    """
+
+    def __init__(self, root: str | os.PathLike[str]) -> None:
+        self.root = Path(root)
+
+    def __repr__(self) -> str:
+        return f"Store({str(self.root)!r})"
+
+    def __contains__(self, which: str | Setting) -> bool:
+        return (self._home(which) / record_file.RECORD).is_file()
+
+    def __iter__(self) -> Iterator[Record]:
+        """Every record, by key. Raises ``StoreError`` if the folder or a record cannot be read."""
+        with self._naming("read"):
+            keys = sorted(entry.name for entry in self.root.iterdir() if _KEY.fullmatch(entry.name))
+        for key in keys:
+            record = self.get(key)
+            if record is not None:
+                yield record
+
+    def get(self, which: str | Setting) -> Record | None:
+        """The record of a setting or key, or None.
+
+        Raises:
+            StoreError: the record is damaged, or was written by a newer version of this package.
+        """
+        home = self._home(which)
+        for _ in range(2):  # a record that is being replaced is away for a moment
+            try:
+                return record_file.read(home)
+            except FileNotFoundError:
+                if not home.exists():
+                    return None
+        raise StoreError(f"damaged record {home} (no {record_file.RECORD}); remove it and run again")
+
+    def file(self, which: str | Setting, name: str) -> Path:
+        """Path of a file attached to a record. Raises ``StoreError`` if there is none of that name."""
+        path = self._home(which) / name
+        if not path.is_file():
+            raise StoreError(f"no file {name} in {path.parent}")
+        return path
+
+    def put(self, record: Record, files: Mapping[str, bytes] = {}, *, replace: bool = False) -> None:
+        """Write a record and its files, unless there is one of the same setting already.
+
+        Args:
+            record: what to write; its setting gives the key.
+            files: name to content of files beside it.
+            replace: take the place of a record that failed; one that did not fail always stays.
+
+        Raises:
+            StoreError: the folder cannot be written.
+        """
+        home, hand = self._home(record.setting), self._sibling(record.setting.key, "new")
+        with self._naming("write"):
+            try:
+                self.root.mkdir(exist_ok=True)
+                record_file.write(hand, record, files)
+                while not _moved(hand, home) and replace and _replaceable(home):
+                    retired = self._sibling(record.setting.key, "old")
+                    if not _taken(home, retired):
+                        continue
+                    if not _replaceable(retired):  # another writer finished between the look and the move
+                        hand, retired = retired, hand
+                    shutil.rmtree(retired, ignore_errors=True)
+                record_file.sync(self.root)
+            finally:
+                shutil.rmtree(hand, ignore_errors=True)
+
+    def check_readable(self) -> None:
+        """Raise ``StoreError`` unless there is a folder that can be listed."""
+        if not self.root.exists():
+            raise StoreError(f"there are no records at {self.root}; mqbench run makes them")
+        with self._naming("read"):
+            next(self.root.iterdir(), None)
+
+    def check_writable(self) -> None:
+        """Raise ``StoreError`` unless a record could be written now; leaves nothing behind."""
+        folder = self.root if self.root.exists() else self.root.parent
+        with self._naming("write"), tempfile.TemporaryDirectory(prefix=".mqbench-", dir=folder):
+            pass
+
+    def clean(self) -> None:
+        """Remove what dead writers left: those of a dead process of this host, or older than a day.
+
+        A failed record whose replacement was cut short is put back.
+        """
+        for path in list(self.root.glob(".*")):
+            match = _LEFTOVER.fullmatch(path.name)
+            if match is None or not _dead(path, match["host"], int(match["pid"])):
+                continue
+            if match["state"] == "new" or not _taken(path, self._home(match["key"])):
+                shutil.rmtree(path, ignore_errors=True)
+
+    def _home(self, which: str | Setting) -> Path:
+        return self.root / (which if isinstance(which, str) else which.key)
+
+    def _sibling(self, key: str, state: str) -> Path:
+        token = uuid.uuid4().hex[:8]
+        return self.root / f".{state}.{socket.gethostname()}.{os.getpid()}.{token}.{key}"
+
+    @contextmanager
+    def _naming(self, action: str) -> Iterator[None]:
+        try:
+            yield
+        except StoreError:
+            raise
+        except OSError as error:
+            parent, reason = self.root.parent, error.strerror
+            if not parent.is_dir():
+                reason = f"there is no folder {parent}"
+            elif self.root.exists() and not self.root.is_dir():
+                reason = "it is not a folder"
+            raise StoreError(f"cannot {action} {self.root}: {reason}") from error
+
+
+def _moved(source: Path, target: Path) -> bool:
+    """Rename a directory; False if the target is there (it is not overwritten unless it is empty)."""
+    try:
+        source.rename(target)
+    except OSError:
+        if target.exists():
+            return False
+        raise
+    return True
+
+
+def _taken(source: Path, target: Path) -> bool:
+    """Like `_moved`, but False too if another writer was faster and the source is gone."""
+    try:
+        return _moved(source, target)
+    except FileNotFoundError:
+        return False
+
+
+def _replaceable(folder: Path) -> bool:
+    try:
+        return record_file.read(folder).outcome == "failed"
+    except FileNotFoundError:
+        return True
+
+
+def _dead(path: Path, host: str, pid: int) -> bool:
+    try:
+        if time.time() - path.stat().st_mtime > _DAY:
+            return True
+        if host == socket.gethostname():
+            os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    except OSError:  # gone by now, or a living process of another user
+        return False
+    return False

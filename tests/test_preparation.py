@@ -1,0 +1,209 @@
+"""prepare: the quantized network is the float network plus quantizers, under every setting."""
+
+import copy
+import itertools
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import mqbench
+from mqbench.errors import CalibrationError, IncompatibleError, RequestError, UnknownNameError
+from mqbench.preparation import quantizers
+from networks import Basic, Concat, Inverted, Net, SqueezeExcite, images, trained
+
+SETTINGS = ["academic", "tensorrt", "acl", "tvm", "snpe", "fbgemm"]
+UNIFORM = [n for n in mqbench.algorithms if mqbench.algorithms[n].deployable]
+
+
+def network() -> nn.Module:
+    return trained(Net(Basic(4, 8, 2), Inverted(8, 8), channels=8))
+
+
+def ready(net: nn.Module, backend: str = "tensorrt", algorithm: str = "lsq", **options: Any) -> Any:
+    q = mqbench.prepare(net, images(), backend=backend, algorithm=algorithm, **options)
+    mqbench.calibrate(q, [images()])
+    return q
+
+
+@pytest.mark.parametrize("backend", mqbench.backends)
+def test_switched_off_is_the_float_network(backend: str) -> None:
+    net = network()
+    x = images(7)
+    folded = mqbench.backends[backend].bn_folding != -1
+    q = ready(net, backend)
+    with mqbench.quantization_off(q):
+        got = q(x)
+    if folded:
+        torch.testing.assert_close(got, net(x), rtol=1e-5, atol=1e-5)
+    else:
+        assert torch.equal(got, net(x))
+    assert not torch.equal(q(x), got), "quantization must be on again"
+
+
+@pytest.mark.parametrize(("backend", "algorithm"), itertools.product(SETTINGS, UNIFORM))
+def test_every_pair_trains(backend: str, algorithm: str) -> None:
+    if algorithm == "tqt" and backend != "tvm":
+        pytest.skip("power-of-two scales only")
+    q = ready(network(), backend, algorithm).train()
+    q(images()).square().sum().backward()
+    learned = {n: p for n, p in q.named_parameters() if p.requires_grad}
+    silent = [n for n, p in learned.items() if p.grad is None or not p.grad.isfinite().all()]
+    assert not silent
+    assert any(p.grad.abs().sum() > 0 for n, p in learned.items() if "weight_quantizer" not in n)
+
+
+@pytest.mark.parametrize("backend", SETTINGS)
+def test_grids_are_the_backends(backend: str) -> None:
+    library = mqbench.backends[backend]
+    q = ready(network(), backend, bits=(3, 5))
+    for name, fq in quantizers(q):
+        edge = name in ("stem.0.weight_quantizer", "fc.weight_quantizer") or name.split(".")[-1] in (
+            "x", "mean", "stem_0_input", "fc_input",
+        )  # fmt: skip
+        bits = 8 if edge else (3 if fq.role == "weight" else 5)
+        want = library.weight_scheme(bits) if fq.role == "weight" else library.activation_scheme(bits)
+        if library.adaptive_sign and fq.role == "activation":
+            assert fq.scheme.signed == (not fq._nonnegative)
+        else:
+            assert fq.scheme == want, name
+
+
+def test_adaptive_sign_is_decided_by_data() -> None:
+    q = ready(network(), "academic")
+    signs = {n: fq.scheme.signed for n, fq in quantizers(q) if fq.role == "activation"}
+    assert signs["activation_quantizers.stem_0_input"]
+    assert not signs["activation_quantizers.blocks_0_a_0_input"]
+
+
+def test_plain_minmax_at_the_8_bit_ends() -> None:
+    q = ready(network(), "tvm", "pact")
+    kinds = {n.removeprefix("activation_quantizers."): type(fq).__name__ for n, fq in quantizers(q)}
+    assert kinds["x"] == kinds["mean"] == "MinMaxActivation"
+    assert kinds["blocks_0_a_0"] == "PACTActivation"
+    assert kinds["stem.0.weight_quantizer"] == "DoReFaWeight"
+    q = ready(network(), "tvm", "pact", first_last_bits=4)
+    assert type(dict(quantizers(q))["activation_quantizers.x"]).__name__ == "PACTActivation"
+
+
+def test_graph_and_folding_can_be_chosen() -> None:
+    q = ready(network(), "academic", graph=3, bn_folding=4)
+    assert "activation_quantizers.blocks_0_add" in dict(q.named_modules())
+    assert q.get_submodule("stem.0").folding.number == 4
+    assert isinstance(q.get_submodule("stem.1"), nn.BatchNorm2d)
+
+
+@pytest.mark.parametrize("folding", range(-1, 5))
+def test_checkpoints_load_by_name(folding: int) -> None:
+    net, other = network(), trained(Net(Basic(4, 8, 2), Inverted(8, 8), channels=8), seed=5)
+    q = ready(net, bn_folding=folding)
+    loaded = q.load_state_dict(other.state_dict(), strict=False)
+    assert all("quantizer" in name or folding == 0 for name in loaded.missing_keys)
+    if folding == 0:  # the batch norms are gone
+        assert {name.split(".")[-2] for name in loaded.unexpected_keys} == {"1"}
+        return
+    assert not loaded.unexpected_keys
+    with mqbench.quantization_off(q):
+        torch.testing.assert_close(q(images()), other(images()), rtol=1e-5, atol=1e-5)
+    assert not net.load_state_dict(q.state_dict(), strict=False).missing_keys
+    assert torch.equal(net(images()), other(images()))
+
+
+def test_the_quantized_state_round_trips() -> None:
+    for backend in ("academic", "fbgemm"):
+        q = ready(network(), backend, "lsq")
+        x = images(3)
+        other = mqbench.prepare(network(), images(), backend=backend, algorithm="lsq")
+        other.load_state_dict(q.state_dict())
+        assert torch.equal(other.eval()(x), q.eval()(x))
+        assert torch.equal(copy.deepcopy(q)(x), q(x))
+
+
+def test_a_layer_can_stay_float() -> None:
+    q = ready(network(), skip=["blocks.0.a.0"])
+    assert type(q.get_submodule("blocks.0.a.0")) is nn.Conv2d
+
+
+class TwoNorms(nn.Module):
+    """One convolution with two batch norms, as in networks with domain-specific statistics."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.a, self.b = nn.Conv2d(3, 3, 3, padding=1), nn.BatchNorm2d(3), nn.BatchNorm2d(3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.b(self.conv(torch.relu(self.a(self.conv(x)))))
+
+
+@pytest.mark.parametrize("folding", range(-1, 5))
+def test_one_layer_with_two_batch_norms(folding: int) -> None:
+    net = trained(TwoNorms())
+    q = ready(net, bn_folding=folding)
+    with mqbench.quantization_off(q):
+        torch.testing.assert_close(q(images()), net(images()), rtol=1e-5, atol=1e-5)
+    q.train()
+    q(images()).square().sum().backward()
+    d = mqbench.convert(q.eval())
+    torch.testing.assert_close(d(images()), q(images()), rtol=1e-5, atol=1e-5)
+    if folding > 0:
+        assert not q.load_state_dict(net.state_dict(), strict=False).unexpected_keys
+        assert set(net.state_dict()) <= set(q.state_dict())
+
+
+@pytest.mark.parametrize("net", [Net(Concat()), Net(SqueezeExcite()), Net(Inverted())])
+@pytest.mark.parametrize("backend", SETTINGS)
+def test_other_structures(net: nn.Module, backend: str) -> None:
+    net = trained(net)
+    q = ready(net, backend)
+    with mqbench.quantization_off(q):
+        torch.testing.assert_close(q(images()), net(images()), rtol=1e-5, atol=1e-5)
+    assert torch.isfinite(q.train()(images())).all()
+
+
+def test_any_batch_size() -> None:
+    q = ready(network())
+    assert [len(q(images(n))) for n in (1, 2, 9)] == [1, 2, 9]
+
+
+def test_use_before_calibration_is_refused() -> None:
+    q = mqbench.prepare(network(), images(), backend="tvm", algorithm="lsq")
+    with pytest.raises(CalibrationError, match="calibrate"):
+        q(images())
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "said"),
+    [
+        ({"backend": "tensorflow"}, UnknownNameError, "unknown backend 'tensorflow'.*tensorrt"),
+        ({"algorithm": "lsqq"}, UnknownNameError, "did you mean 'lsq'"),
+        ({"bits": 1}, RequestError, "bits must be from 2 to 16, got 1"),
+        ({"bits": (4, 17)}, RequestError, "got 17"),
+        ({"bits": (4, 4, 4)}, RequestError, "one integer or"),
+        ({"bits": 4.5}, RequestError, "integer"),
+        ({"bn_folding": 5}, RequestError, "-1, 0, 1, 2, 3, 4"),
+        ({"graph": 4}, RequestError, "1, 2 or 3"),
+        ({"skip": ["nope"]}, RequestError, "cannot skip 'nope'"),
+        (
+            {"backend": "academic", "algorithm": "ptq", "graph": 1, "first_last_bits": 0},
+            RequestError,
+            "got 0",
+        ),
+    ],
+)
+def test_wrong_requests(options: dict[str, Any], error: type[Exception], said: str) -> None:
+    with pytest.raises(error, match=said):
+        mqbench.prepare(network(), images(), **{"backend": "tensorrt", "algorithm": "lsq", **options})
+
+
+def test_nothing_to_quantize_is_refused() -> None:
+    with pytest.raises(RequestError, match="no convolution or linear"):
+        mqbench.prepare(nn.ReLU(), images(), backend="tvm", algorithm="lsq")
+
+
+@pytest.mark.parametrize("folding", [2, 3, 4])
+def test_cumulative_batch_norm_cannot_be_updated_folded(folding: int) -> None:
+    net = Net()
+    net.stem[1].momentum = None  # type: ignore[assignment]
+    with pytest.raises(IncompatibleError, match=r"momentum=None"):
+        mqbench.prepare(net, images(), backend="tvm", algorithm="lsq", bn_folding=folding)

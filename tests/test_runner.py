@@ -1,0 +1,142 @@
+"""One setting, one record: reproducible to the bit, stored whole, refused before compute."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save
+
+import mqbench
+from mqbench import runner
+from mqbench.errors import IncompatibleError, RequestError, UnknownNameError
+from mqbench.record import Record, Setting
+from mqbench.store import Store
+
+SHORT: dict[str, Any] = {"architecture": "digits_resnet", "dataset": "digits", "epochs": 1}
+
+
+def quantized(**options: Any) -> Setting:
+    return Setting(**{**SHORT, "algorithm": "lsq", "backend": "tensorrt", "bits": 4, **options})
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    """A store with a float network (trained for two epochs) under the default float setting's key."""
+    place = Store(tmp_path_factory.mktemp("runs"))
+    short = runner._run_float(Setting(**{**SHORT, "epochs": 2}), None, None, 1, runner._quiet)
+    record = short[0].model_copy(update={"setting": quantized().float_setting})
+    place.put(record, {runner.WEIGHTS: save(short[1])})
+    return place
+
+
+def without_provenance(record: Record) -> dict[str, Any]:
+    return record.model_dump(exclude={"provenance"})
+
+
+def test_the_same_setting_gives_the_same_record(store: Store, tmp_path: Path) -> None:
+    setting = quantized()
+    first = runner.run(setting, store=store)
+    (tmp_path / "again").mkdir()
+    again = Store(tmp_path / "again")
+    float_key = setting.float_setting.key
+    again.put(store.get(float_key), {runner.WEIGHTS: store.file(float_key, runner.WEIGHTS).read_bytes()})  # type: ignore[arg-type]
+    torch.rand(7)  # the state of the global generator must not matter
+    second = runner.run(setting, store=again, threads=1)
+    assert without_provenance(first) == without_provenance(second)
+    names = [store.file(setting.key, "record.json"), again.file(setting.key, "record.json")]
+    assert names[0].read_bytes() == names[1].read_bytes()
+    assert first.outcome == "ok"
+    assert first.accuracy == first.curve[-1].test_accuracy
+
+
+def test_a_known_record_is_not_run_again(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    setting = quantized(seed=11)
+    record = runner.run(setting, store=store)
+    monkeypatch.setattr(runner, "train", None)
+    assert runner.run(setting, store=store) == store.get(setting.key) == record
+
+
+def test_seeds_differ(store: Store) -> None:
+    a, b = (runner.run(quantized(seed=seed), store=store) for seed in (1, 2))
+    assert a.curve != b.curve
+
+
+def test_float_run_is_stored_with_weights(store: Store) -> None:
+    setting = Setting(**{**SHORT, "seed": 3})
+    record = runner.run(setting, store=store)
+    assert record.accuracy == record.float_accuracy
+    weights = load_file(store.file(setting.key, runner.WEIGHTS))
+    model = mqbench.architectures["digits_resnet"].build(10, 1)
+    assert set(weights) == set(model.state_dict())
+
+
+def test_zero_epochs_is_post_training_quantization(store: Store) -> None:
+    record = runner.run(
+        quantized(epochs=0, algorithm="ptq", weight_calibration="mse", activation_calibration="minmax"),
+        store=store,
+    )
+    assert record.curve == ()
+    assert record.accuracy == record.calibrated_accuracy
+
+
+def test_overrides_reach_the_recipe(store: Store) -> None:
+    record = runner.run(quantized(epochs=3, learning_rate=0.002, batch_size=100), store=store)
+    assert len(record.curve) == 3
+    # linear warm-up over the first epoch of 12 steps; after it the peak
+    assert record.curve[0].learning_rate == pytest.approx(0.002 / 12)
+    assert record.curve[1].learning_rate == pytest.approx(0.002)
+
+
+def test_divergence_is_an_outcome(store: Store) -> None:
+    record = runner.run(quantized(learning_rate=1e6), store=store)
+    assert record.outcome == "not_converged"
+    assert record.accuracy is None
+    assert record.reason
+
+
+def test_progress_tells_the_phases(store: Store) -> None:
+    seen: list[tuple[str, int, int]] = []
+    runner.run(quantized(seed=21, epochs=2), store=store, progress=lambda *event: seen.append(event))
+    assert [phase for phase, _, _ in seen] == ["prepare", "calibrate", "train", "train"]
+    assert seen[-1] == ("train", 2, 2)
+
+
+def test_threads_are_restored(store: Store) -> None:
+    before = torch.get_num_threads()
+    runner.run(quantized(seed=31), store=store, threads=2)
+    assert torch.get_num_threads() == before
+    with pytest.raises(RequestError, match="threads must be at least 1"):
+        runner.run(quantized(seed=32), store=store, threads=0)
+
+
+def test_nothing_is_kept_without_a_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    record = mqbench.run(Setting(**SHORT), store=None)
+    assert record.outcome in ("ok", "not_converged")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "said"),
+    [
+        ({"architecture": "resnet1"}, UnknownNameError, "unknown architecture"),
+        ({"dataset": "digit"}, UnknownNameError, "did you mean 'digits'"),
+        ({"algorithm": "nope"}, UnknownNameError, "unknown algorithm"),
+        ({"backend": "nope"}, UnknownNameError, "unknown backend"),
+        ({"weight_calibration": "nope"}, UnknownNameError, "unknown observer"),
+    ],
+)
+def test_wrong_settings_are_refused_before_compute(
+    options: dict[str, Any], error: type[Exception], said: str, tmp_path: Path
+) -> None:
+    with pytest.raises(error, match=said):
+        runner.run(quantized(**options), store=tmp_path / "runs")
+    assert not (tmp_path / "runs").exists()
+
+
+def test_impossible_pairs_are_refused(tmp_path: Path) -> None:
+    for algorithm in mqbench.algorithms:
+        if not mqbench.algorithms[algorithm].deployable:
+            with pytest.raises(IncompatibleError, match="no integer form"):
+                runner.run(quantized(algorithm=algorithm), store=tmp_path / "runs")

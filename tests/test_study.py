@@ -1,0 +1,196 @@
+"""Studies: what a grid expands to, and what a bad file is told."""
+
+import itertools
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from mqbench import study
+from mqbench.errors import RequestError, UnknownNameError
+from mqbench.record import Setting
+from mqbench.study import Study, load_study
+
+BASE: dict[str, Any] = {"architecture": "a", "dataset": "d"}
+
+
+def expand(axes: dict[str, Any], **more: Any) -> list[Setting]:
+    return list(Study(name="s", axes=BASE | axes, **more).settings())
+
+
+def subsets(values: list[Any]) -> st.SearchStrategy[list[Any]]:
+    return st.lists(st.sampled_from(values), min_size=1, max_size=3, unique=True)
+
+
+def test_the_default_study_is_72_runs_from_one_float_network() -> None:
+    settings = list(load_study("default").settings())
+    assert len(settings) == len(set(settings)) == 72
+    assert {s.float_setting for s in settings} == {Setting(architecture="digits_resnet", dataset="digits")}
+    assert {s.algorithm for s in settings} == {"lsq", "pact", "dorefa", "dsq"}
+    assert {s.backend for s in settings} == {"academic", "tensorrt", "acl", "tvm", "snpe", "fbgemm"}
+    assert {(s.bits, s.first_last_bits) for s in settings} == {((4, 4), 8)}
+    assert {s.seed for s in settings} == {0, 1, 2}
+
+
+@given(
+    algorithms=subsets(["lsq", "pact", "dsq"]),
+    backends=subsets(["academic", "tvm", "acl"]),
+    bits=subsets([2, 4, "w4a8"]),
+    seeds=subsets([0, 1, 7]),
+)
+def test_a_grid_is_the_product_of_its_axes(
+    algorithms: list[str], backends: list[str], bits: list[Any], seeds: list[int]
+) -> None:
+    settings = expand({"algorithms": algorithms, "backend": backends, "bits": bits, "seeds": seeds})
+    pairs = [(4, 8) if b == "w4a8" else (b, b) for b in bits]
+    expected = list(itertools.product(algorithms, backends, pairs, seeds))
+    assert [(s.algorithm, s.backend, s.bits, s.seed) for s in settings] == expected
+
+
+@given(
+    axes=st.fixed_dictionaries(
+        {},
+        optional={
+            "algorithm": subsets(["float", "lsq", "pact"]),
+            "backend": subsets(["academic", "tvm"]),
+            "bits": subsets([3, 4]),
+            "bn_folding": subsets([-1, 4]),
+            "epochs": subsets([1, 2]),
+            "seed": subsets([0, 1]),
+        },
+    ),
+    include=st.lists(st.fixed_dictionaries({"algorithm": st.sampled_from(["lsq", "dsq"])}), max_size=2),
+    exclude=st.lists(st.fixed_dictionaries({"seed": subsets([0, 1])}), max_size=1),
+)
+def test_every_study_expands_to_distinct_settings(
+    axes: dict[str, Any], include: list[Any], exclude: list[Any]
+) -> None:
+    settings = expand(axes, include=include, exclude=exclude)
+    assert len({s.key for s in settings}) == len(settings)
+    if exclude and not include:
+        assert not {s.seed for s in settings} & set(exclude[0]["seed"])
+
+
+def test_settings_are_lazy() -> None:
+    huge = {"seeds": list(range(1000)), "bits": ["w4a8", 4], "epochs": list(range(1000))}
+    first = next(iter(Study(name="s", axes=BASE | {"algorithm": "lsq"} | huge).settings()))
+    assert first.bits == (4, 8)
+
+
+@pytest.mark.parametrize(
+    ("bits", "expected"),
+    [(4, [(4, 4)]), ("4", [(4, 4)]), ("w4a8", [(4, 8)]), ([4, 8], [(4, 4), (8, 8)]), ([[4, 8]], [(4, 8)])],
+)
+def test_spellings_of_bits(bits: Any, expected: list[tuple[int, int]]) -> None:
+    assert [s.bits for s in expand({"algorithm": "lsq", "bits": bits})] == expected
+
+
+def test_float_takes_what_it_can_of_the_grid() -> None:
+    settings = expand({"algorithms": ["float", "lsq"], "backend": "tvm", "bits": [4, 8], "seeds": [0, 1]})
+    floats = [s for s in settings if s.algorithm == "float"]
+    assert floats == [Setting(**BASE, seed=0), Setting(**BASE, seed=1)]
+    assert len(settings) == 2 + 4
+
+
+def test_exclude_leaves_out_settings_that_have_a_value_of_every_axis() -> None:
+    axes = {"algorithms": ["lsq", "pact"], "backends": ["academic", "tvm"]}
+    settings = expand(axes, exclude=[{"algorithms": ["pact", "dsq"], "backend": "tvm"}])
+    assert [(s.algorithm, s.backend) for s in settings] == [
+        ("lsq", "academic"),
+        ("lsq", "tvm"),
+        ("pact", "academic"),
+    ]
+
+
+def test_include_is_the_grid_once_more_with_other_values() -> None:
+    axes = {"algorithms": ["lsq", "pact"], "backend": "tvm", "seeds": [0, 1]}
+    settings = expand(axes, include=[{"algorithm": "apot", "backend": "academic"}])
+    added = [(s.algorithm, s.backend, s.seed) for s in settings[4:]]
+    assert added == [("apot", "academic", 0), ("apot", "academic", 1)]
+
+
+def test_replaced_axes() -> None:
+    small = load_study("default").replaced({"seeds": ("5",), "algorithm": "lsq"})
+    assert small.name == "default"
+    assert [(s.algorithm, s.seed) for s in small.settings()] == [("lsq", 5)] * 6
+
+
+def test_a_file_takes_its_name_from_its_path(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text('architecture = "a"\ndataset = "d"\nalgorithm = "lsq"\nlearning_rate = 0.1\n')
+    assert load_study(path).name == "mine"
+    assert [s.learning_rate for s in load_study(str(path)).settings()] == [0.1]
+    path.write_text(path.read_text() + 'name = "yours"\ntitle = "T"\n')
+    assert (load_study(path).name, load_study(path).title) == ("yours", "T")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("=", ["not valid TOML", "line 3"]),
+        ("sead = 1", ["'sead'", "seed", "did you mean", "bn_folding", "include"]),
+        ("bits = 40", ["bits", "40", "16"]),
+        ('bits = "w4"', ["bits", "w4", "w4a8"]),
+        ("bits = 4.0", ["bits", "4.0"]),
+        ("bits = [[4]]", ["bits", "[4]"]),
+        ("seeds = 'zero'", ["seed", "integer", "'zero'"]),
+        ("seed = -1", ["seed", "0", "-1"]),
+        ("seed = true", ["seed", "true"]),
+        ("epochs = 1.5", ["epochs", "integer", "1.5"]),
+        ("learning_rate = nan", ["learning_rate", "finite"]),
+        ("graph = 7", ["graph", "1, 2 or 3", "7"]),
+        ("algorithms = []", ["algorithm", "empty"]),
+        ("algorithm = 3", ["algorithm", "string", "3"]),
+        ("algorithm = 'x'\nalgorithms = 'y'", ["algorithm", "twice"]),
+        ("name = ''", ["name", "at least 1"]),
+        ("title = 3", ["title", "string"]),
+        ("include = 3", ["include", "3"]),
+        ("include = [3]", ["include", "3"]),
+        ("include = [{foo = 3}]", ["include", "foo", "algorithm"]),
+        ("exclude = [{bits = 99}]", ["exclude", "bits", "99"]),
+        ("axes = 3", ["'axes'"]),
+    ],
+)
+def test_a_bad_file_gets_one_sentence(tmp_path: Path, text: str, words: list[str]) -> None:
+    path = tmp_path / "bad.toml"
+    path.write_text(f'architecture = "a"\ndataset = "d"\n{text}\n')
+    with pytest.raises(RequestError) as caught:
+        load_study(path)
+    message = str(caught.value)
+    assert "\n" not in message
+    assert all(word in message for word in [str(path), *words]), message
+
+
+def test_architecture_and_dataset_are_needed(tmp_path: Path) -> None:
+    path = tmp_path / "bad.toml"
+    path.write_text('dataset = "d"\n')
+    with pytest.raises(RequestError, match="architecture is missing"):
+        load_study(path)
+
+
+def test_studies_that_are_not_there(tmp_path: Path) -> None:
+    with pytest.raises(RequestError, match=r"unknown study 'defaults' \(did you mean 'default'\?\)"):
+        load_study("defaults")
+    for path in (tmp_path / "none.toml", tmp_path):
+        with pytest.raises(RequestError, match=f"cannot read study {path}"):
+            load_study(path)
+    (tmp_path / "binary.toml").write_bytes(b"\xff\xfe")
+    with pytest.raises(RequestError, match="not valid TOML"):
+        load_study(tmp_path / "binary.toml")
+
+
+def test_every_study_that_ships_is_whole() -> None:
+    assert "default" in study.names()
+    for name in study.names():
+        assert load_study(name).title
+        assert next(iter(load_study(name).settings()))
+
+
+def test_unknown_axes_from_python() -> None:
+    with pytest.raises(ValidationError, match="sead"):
+        expand({"sead": 1})
+    with pytest.raises(UnknownNameError):
+        load_study("default").replaced({"sead": 1})
