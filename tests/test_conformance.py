@@ -20,11 +20,12 @@ from mqbench import functional as F
 from mqbench.calibration import calibrate_bn
 from mqbench.folding._base import combine_statistics
 from mqbench.preparation import quantizers
+from mqbench.quantizer import Role
 
 FOLDER = Path(os.environ.get("MQBENCH_CONFORMANCE") or Path(__file__).parent / "conformance")
 CASES: dict[str, dict[str, Any]] = json.loads((FOLDER / "manifest.json").read_text())
 ELSEWHERE = {"calib"}  # tests/observers/test_conformance_calib.py
-LATER: set[str] = {"qil", "apot", "lqnet", "int"}
+LATER: set[str] = {"int"}
 
 
 class Case:
@@ -96,7 +97,7 @@ def eq1(case: Case) -> None:
 
 
 def lsq(case: Case) -> None:
-    role = "weight" if case.get("role") == "weight" else "activation"
+    role: Role = "weight" if case.get("role") == "weight" else "activation"
     scheme = scheme_of(case)
     fq: Any = mqbench.fake_quantizer("lsq", role, scheme=scheme, channel_axis=case.get("axis"))
     x = case["x"].requires_grad_()
@@ -202,6 +203,67 @@ def dsq_act(case: Case) -> None:
     forward_close(x.grad, case["dx"], case.mask("safe"))
 
 
+def _academic(case: Case, algorithm: str, role: Role) -> Any:
+    scheme = mqbench.QuantScheme(bits=case.get("bits"), signed=case.get("signed"))
+    return mqbench.fake_quantizer(algorithm, role, scheme=scheme).initialize(case["x"])
+
+
+def qil(case: Case) -> None:
+    fq = _academic(case, "qil", "weight" if case.get("role") == "weight" else "activation")
+    half = case["x"].abs().max() / 2
+    assert fq.center == half
+    assert fq.distance == half
+    for name, value in (("center", "C"), ("distance", "D"), ("gamma", "gamma")):
+        getattr(fq, name).data = case[value]
+    fq.gamma.requires_grad_()
+    x = case["x"].requires_grad_()
+    y = fq(x)
+    safe = case.mask("safe")
+    forward_close(y, case["y"], safe)
+    assert torch.equal(y, (fq.quantize(x.detach()) - fq.zero_point) * fq.scale)
+    y.backward(case["dy"])
+    assert x.grad is not None
+    forward_close(x.grad, case["dx"], safe)
+    for name, gradient in (("center", "dC"), ("distance", "dD"), ("gamma", "dgamma")):
+        gradient_close(getattr(fq, name).grad, case[gradient])
+
+
+def apot(case: Case) -> None:
+    fq = _academic(case, "apot", "weight" if case.get("role") == "weight" else "activation")
+    assert fq.alpha == (3 if case.get("role") == "weight" else 6)
+    fq.alpha.data = case["alpha"]
+    positive = fq.levels[: len(case["levels"])]
+    torch.testing.assert_close(positive, case["levels"] * case["alpha"], rtol=1e-6, atol=0)
+    x = case["x"].requires_grad_()
+    y = fq(x)
+    safe = case.mask("safe")
+    forward_close(y, case["y"], safe)
+    assert torch.equal(y, fq.levels[fq.quantize(x.detach())])
+    y.backward(case["dy"])
+    assert x.grad is not None
+    forward_close(x.grad, case["dx"], safe)
+    gradient_close(fq.alpha.grad, case["dalpha"])
+
+
+def lqnet(case: Case) -> None:
+    fq = _academic(case, "lqnet", "weight" if case.get("signed") else "activation")
+    x, trace = case["x"].requires_grad_(), case["basis_trace"]
+    torch.testing.assert_close(fq.basis, trace[0], rtol=1e-5, atol=0)
+    fq.train()
+    for basis in trace[1:]:
+        fq(x.detach())
+        torch.testing.assert_close(fq.basis, basis, rtol=1e-5, atol=0)
+    y = fq.eval()(x)
+    forward_close(y, case["y"])
+    q = fq.quantize(x.detach())
+    assert torch.equal(y, fq.levels[q])
+    bits = (q.flatten()[:, None] - fq.scheme.quant_min) >> torch.arange(case.get("bits")) & 1
+    assert torch.equal(bits * 2 - 1 if case.get("signed") else bits, case["codes"].long())
+    y.backward(case["dy"])
+    assert x.grad is not None
+    forward_close(x.grad, case["dx"])
+
+
 def fold(case: Case) -> None:
     channels, groups = case["w"].shape[0], case.get("groups")
     conv = nn.Conv2d(channels, channels, 3, padding=case.get("pad"), groups=groups)
@@ -284,7 +346,8 @@ def bnstat(case: Case) -> None:
 
 
 KINDS: dict[str, Callable[[Case], None]] = {
-    f.__name__: f for f in (eq1, lsq, pact, dorefa_act, dorefa_w, dsq_w, dsq_act, fold, bnstat)
+    f.__name__: f
+    for f in (eq1, lsq, pact, dorefa_act, dorefa_w, dsq_w, dsq_act, qil, apot, lqnet, fold, bnstat)
 }
 
 

@@ -19,6 +19,11 @@ Role = Literal["weight", "activation"]
 _HALF = (torch.float16, torch.bfloat16)
 
 
+def at_least_float(x: Tensor) -> Tensor:
+    """``x`` as float32 if it is of a half type: the grid needs more than 8 or 11 significant bits."""
+    return x.float() if x.dtype in _HALF else x
+
+
 class FakeQuantize(nn.Module, ABC):
     """Base of every quantization algorithm: quantizes and dequantizes one weight or activation.
 
@@ -141,18 +146,25 @@ class FakeQuantize(nn.Module, ABC):
         if not self.enabled:
             return x
         self._check_ready()
-        if x.dtype in _HALF:  # the grid needs more than 8 or 11 significant bits
-            return self.fake_quantize(x.float()).to(x.dtype)
-        return self.fake_quantize(x)
+        return self.fake_quantize(at_least_float(x)).to(x.dtype)
 
     @torch.no_grad()
     def quantize(self, x: Tensor) -> Tensor:
         """Integers of ``x``: int32, same shape, within [quant_min, quant_max]."""
         self._check_ready()
-        transformed = self.transform(x.float() if x.dtype in _HALF else x)
+        transformed = self.transform(at_least_float(x))
         self.refresh(transformed)
         scale, zero_point = self._broadcast_qparams(transformed)
         return F.quantize(transformed, scale, zero_point, *self.integer_range())
+
+    @torch.no_grad()
+    def dequantize(self, q: Tensor) -> Tensor:
+        """Real values of the integers of `quantize`: (q - zero_point) scale."""
+        qparams = self.qparams()
+        scale, zero_point = (
+            F.broadcast(p, q, self.channel_axis) for p in (qparams.scale, qparams.zero_point)
+        )
+        return F.dequantize(q, scale, zero_point)
 
     def initialize(self, x: Tensor) -> Self:
         """Set every parameter from one tensor of data, by the algorithm's own initialisation.
@@ -178,7 +190,11 @@ class FakeQuantize(nn.Module, ABC):
     def observe(self, x: Tensor) -> None:
         """Take one more batch of calibration data."""
         assert self._observer is not None
-        self._observer.observe(self.transform(x))
+        x = at_least_float(x)
+        transformed = self.transform(x) if x.numel() else x
+        if transformed is not x and not bool(x.isfinite().all()):  # tanh would hide an infinity
+            raise CalibrationError("calibration data must be finite, got NaN or infinity")
+        self._observer.observe(transformed)
 
     def pause_calibration(self) -> None:
         """Observe no more, but pass inputs through until `end_calibration`."""
@@ -216,7 +232,9 @@ class FakeQuantize(nn.Module, ABC):
 
     def _broadcast_qparams(self, x: Tensor) -> tuple[Tensor, Tensor]:
         qparams = self.qparams()
-        return tuple(F.broadcast(p, x, self.channel_axis).to(x.dtype) for p in (qparams.scale, qparams.zero_point))  # type: ignore[return-value]
+        return tuple(
+            F.broadcast(p, x, self.channel_axis).to(x.dtype) for p in (qparams.scale, qparams.zero_point)
+        )  # type: ignore[return-value]
 
     def parameter_shape(self) -> tuple[int, ...]:
         """Shape of a per-tensor or per-channel parameter: ``()`` or ``(channels,)``."""
@@ -302,6 +320,4 @@ def fake_quantizer(
     """
     catalog: Catalog[Algorithm] = importlib.import_module("mqbench.algorithms")  # type: ignore[assignment]
     quantizer = catalog[algorithm].quantizer_class(role)
-    return quantizer(
-        role, scheme, channel_axis=channel_axis, channels=channels, adaptive_sign=adaptive_sign
-    )
+    return quantizer(role, scheme, channel_axis=channel_axis, channels=channels, adaptive_sign=adaptive_sign)

@@ -57,7 +57,8 @@ def meanstd(x: Array, scheme: QuantScheme) -> tuple[float, int]:
 def mse_losses(x: Array, scheme: QuantScheme) -> Array:
     losses = []
     for ratio in RATIOS:
-        scale, zero_point = qparams(*(ratio * end for end in widest(x, scheme)), scheme)
+        lo, hi = widest(x, scheme)
+        scale, zero_point = qparams(ratio * lo, ratio * hi, scheme)
         level = np.clip(np.rint(x / scale) + zero_point, scheme.quant_min, scheme.quant_max)
         losses.append((((level - zero_point) * scale - x) ** 2).mean())
     return np.array(losses)
@@ -91,6 +92,6 @@ def kld_losses(x: Array, scheme: QuantScheme) -> Array:
     return np.array(losses)
 
 
-def chosen(losses: Array, x: Array, scheme: QuantScheme) -> tuple[float, int]:
-    ratio = RATIOS[losses.argmin()]
-    return qparams(*(ratio * end for end in widest(x, scheme)), scheme)
+def candidates(x: Array, scheme: QuantScheme) -> list[tuple[float, int]]:
+    lo, hi = widest(x, scheme)
+    return [qparams(ratio * lo, ratio * hi, scheme) for ratio in RATIOS]

@@ -111,7 +111,12 @@ def test_channels_may_be_streamed_and_lie_anywhere(name: str) -> None:
 def test_memory_layout_does_not_matter(name: str) -> None:
     x, scheme = data(3, 3, 8, 10, 12), SCHEMES["asymmetric"]
     want = observed(name, x, scheme=scheme)
-    for same in (x.contiguous(memory_format=torch.channels_last), x.transpose(1, 3), x.flip(0, 2), x.flatten()):
+    for same in (
+        x.contiguous(memory_format=torch.channels_last),
+        x.transpose(1, 3),
+        x.flip(0, 2),
+        x.flatten(),
+    ):
         assert_same(observed(name, same, scheme=scheme), want)
     assert_same(observed(name, x.expand(2, *x.shape), scheme=scheme), observed(name, x, x, scheme=scheme))
 

@@ -38,8 +38,8 @@ class _Clip(Function):
 class ClippedActivation(FakeQuantize):
     """Clips to [-a, a], [0, a] or [b, a] by the scheme, with a and b starting at +/- ``initial``.
 
-    Symmetric signed: [-a, a]; unsigned, or asymmetric with nonnegative calibration data: [0, a] (b = -a
-    would waste half of the grid and b would never get a gradient); other asymmetric: [b, a], b <= 0.
+    Symmetric: [-a, a], unsigned [0, a]. Asymmetric: [b, a], b <= 0; with nonnegative calibration data
+    [0, a] (b = -a would waste half of the grid, and b would never get a gradient).
     """
 
     initial: ClassVar[float]
@@ -49,7 +49,7 @@ class ClippedActivation(FakeQuantize):
         super().__init__(*args, **kwargs)
         self.alpha = nn.Parameter(torch.tensor(self.initial), requires_grad=self.learned)
         self.beta = None
-        if not self.scheme.symmetric and self.scheme.signed:
+        if not self.scheme.symmetric:
             self.beta = nn.Parameter(torch.tensor(-self.initial), requires_grad=self.learned)
 
     def clip_qparams(self, lo: Tensor, hi: Tensor) -> QParams:
@@ -65,13 +65,13 @@ class ClippedActivation(FakeQuantize):
             return torch.zeros_like(hi), hi
         return -self.beta.abs(), hi
 
-    def fake_quantize(self, x: Tensor) -> Tensor:  # noqa: D102
+    def fake_quantize(self, x: Tensor) -> Tensor:
         lo, hi = self.clip_range()
         qparams = self.clip_qparams(lo.detach(), hi.detach())
         y: Tensor = _Clip.apply(x, lo, hi, qparams, self.scheme.quant_min, self.scheme.quant_max)
         return y
 
-    def qparams(self) -> QParams:  # noqa: D102
+    def qparams(self) -> QParams:
         lo, hi = self.clip_range()
         return self.clip_qparams(lo.detach(), hi.detach())
 
@@ -84,7 +84,7 @@ class ClippedActivation(FakeQuantize):
         low, high = F.quantize(ends, qparams.scale, qparams.zero_point, *grid).tolist()
         return low, high
 
-    def apply_qparams(self, qparams: QParams, observer: Observer, *, own: bool) -> None:  # noqa: D102
+    def apply_qparams(self, qparams: QParams, observer: Observer, *, own: bool) -> None:
         if self.beta is not None and self.learned:
             self.beta.requires_grad_(not self._nonnegative)
         if own or not self.learned:
@@ -94,6 +94,6 @@ class ClippedActivation(FakeQuantize):
         if self.beta is not None:
             self.beta.data.copy_((scheme.quant_min - qparams.zero_point) * qparams.scale)
 
-    def loaded(self) -> None:  # noqa: D102
+    def loaded(self) -> None:
         if self.beta is not None and self.learned:
             self.beta.requires_grad_(not self._nonnegative)

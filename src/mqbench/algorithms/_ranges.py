@@ -6,10 +6,36 @@ import torch
 from torch import Tensor
 
 from mqbench import functional as F
-from mqbench.errors import CalibrationError
+from mqbench.errors import CalibrationError, RequestError
 from mqbench.observers._base import Observer
 from mqbench.quantizer import FakeQuantize
-from mqbench.scheme import QParams
+from mqbench.scheme import QParams, QuantScheme
+
+
+def symmetric_reach(scale: Tensor, scheme: QuantScheme) -> Tensor:
+    """The largest value that a symmetric scale was made for (the inverse of SPEC section 1's ranges)."""
+    return scale * ((scheme.quant_max - scheme.quant_min) / 2 if scheme.signed else scheme.quant_max)
+
+
+def by_channel(x: Tensor, channel_axis: int | None) -> Tensor:
+    """``x`` as ``[channels, elements]``; as ``[elements]`` if per-tensor.
+
+    Raises:
+        RequestError: ``x`` has no such axis.
+    """
+    if channel_axis is None:
+        return x.flatten()
+    if not -x.dim() <= channel_axis < x.dim():
+        raise RequestError(
+            f"channel axis {channel_axis} does not exist in a tensor of shape {tuple(x.shape)}"
+        )
+    return x.movedim(channel_axis, 0).flatten(1)
+
+
+def std_mean(rows: Tensor) -> tuple[Tensor, Tensor]:
+    """Standard deviation (ddof 1) and mean along the last axis; a single value has a deviation of 0."""
+    std, mean = torch.std_mean(rows, dim=-1, correction=min(1, rows.shape[-1] - 1))
+    return std, mean
 
 
 class RangeQuantizer(FakeQuantize):
@@ -23,10 +49,10 @@ class RangeQuantizer(FakeQuantize):
         self.register_buffer("range_min", torch.zeros(self.parameter_shape()))
         self.register_buffer("range_max", torch.zeros(self.parameter_shape()))
 
-    def qparams(self) -> QParams:  # noqa: D102
+    def qparams(self) -> QParams:
         return F.range_to_qparams(self.range_min, self.range_max, self.scheme)
 
-    def fake_quantize(self, x: Tensor) -> Tensor:  # noqa: D102
+    def fake_quantize(self, x: Tensor) -> Tensor:
         x = self.transform(x)
         self.refresh(x.detach())
         scale, zero_point = self._broadcast_qparams(x)
@@ -41,11 +67,10 @@ class RangeQuantizer(FakeQuantize):
         self.range_min = lo.detach().to(self.range_min)
         self.range_max = hi.detach().to(self.range_max)
 
-    def apply_qparams(self, qparams: QParams, observer: Observer, *, own: bool) -> None:  # noqa: D102
+    def apply_qparams(self, qparams: QParams, observer: Observer, *, own: bool) -> None:
         scheme = self.scheme
         if scheme.symmetric:
-            reach = (scheme.quant_max - scheme.quant_min) / 2 if scheme.signed else scheme.quant_max
-            hi = qparams.scale * reach
+            hi = symmetric_reach(qparams.scale, scheme)
             self.set_range(-hi if scheme.signed else torch.zeros_like(hi), hi)
             return
         self.set_range(
@@ -64,18 +89,12 @@ class WeightRange(RangeQuantizer):
         if self.channel_axis is None:
             lo, hi = torch.aminmax(w)
             return lo, hi
-        return torch.aminmax(self.by_channel(w), dim=1)
+        return torch.aminmax(by_channel(w, self.channel_axis), dim=1)
 
-    def by_channel(self, w: Tensor) -> Tensor:
-        """The weight as ``[channels, elements]``; as ``[elements]`` if per-tensor."""
-        if self.channel_axis is None:
-            return w.flatten()
-        return w.movedim(self.channel_axis, 0).flatten(1)
-
-    def refresh(self, x: Tensor) -> None:  # noqa: D102
+    def refresh(self, x: Tensor) -> None:
         self.set_range(*self.weight_range(x))
 
-    def apply_qparams(self, qparams: QParams, observer: Observer, *, own: bool) -> None:  # noqa: D102
+    def apply_qparams(self, qparams: QParams, observer: Observer, *, own: bool) -> None:
         self.set_range(observer.minimum, observer.maximum)
 
 
@@ -92,7 +111,7 @@ class MovingRange(RangeQuantizer):
         lo, hi = torch.aminmax(x)
         return lo, hi
 
-    def begin_calibration(self, observer: str | None = None) -> None:  # noqa: D102
+    def begin_calibration(self, observer: str | None = None) -> None:
         super().begin_calibration(observer)
         self._first = True
 
@@ -103,16 +122,16 @@ class MovingRange(RangeQuantizer):
         if self._own:
             self._average(x)
 
-    def refresh(self, x: Tensor) -> None:  # noqa: D102
+    def refresh(self, x: Tensor) -> None:
         pass
 
-    def fake_quantize(self, x: Tensor) -> Tensor:  # noqa: D102
+    def fake_quantize(self, x: Tensor) -> Tensor:
         if self.training:
             with torch.no_grad():
                 self._average(x.detach())
         return super().fake_quantize(x)
 
-    def apply_qparams(self, qparams: QParams, observer: Observer, *, own: bool) -> None:  # noqa: D102
+    def apply_qparams(self, qparams: QParams, observer: Observer, *, own: bool) -> None:
         if not own:
             super().apply_qparams(qparams, observer, own=own)
 

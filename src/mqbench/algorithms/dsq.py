@@ -19,7 +19,7 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
 from mqbench import functional as F
-from mqbench.algorithms._ranges import MovingRange, WeightRange
+from mqbench.algorithms._ranges import MovingRange, WeightRange, by_channel, std_mean
 from mqbench.quantizer import Algorithm
 
 ALPHA = 0.4
@@ -63,8 +63,8 @@ class DSQWeight(WeightRange):
 
     def weight_range(self, w: Tensor) -> tuple[Tensor, Tensor]:  # noqa: D102
         # u - floor(u) loses a bit with each bit of u: from 7 bits on float32 is too coarse for the slope
-        values = self.by_channel(w.double() if self.scheme.bits > 6 else w)
-        std, mean = torch.std_mean(values, dim=-1)
+        values = by_channel(w.double() if self.scheme.bits > 6 else w, self.channel_axis)
+        std, mean = std_mean(values)
         return mean - DEVIATIONS * std, mean + DEVIATIONS * std
 
     def set_range(self, lo: Tensor, hi: Tensor) -> None:  # noqa: D102

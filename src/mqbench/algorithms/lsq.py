@@ -10,7 +10,8 @@ z_e = rint(clip(z, Nmin, Nmax)). With u = x/s_e and T = rint(u) + z_e, the gradi
 summed over the tensor (or channel) and multiplied by g = 1/sqrt(M Nmax), M the number of elements that
 share the scale; with power-of-two scales ds also by s_e/s. The zero point is learned where the scheme is
 asymmetric (Bhalgat et al., 2020) and gets no weight decay. Initial s is 2 mean|x| / sqrt(Nmax): the
-paper's L1 norm without the mean would grow with the tensor.
+paper's L1 norm without the mean would grow with the tensor. The original's mask before rounding is
+`lsq_premask`.
 """
 
 import math
@@ -32,16 +33,24 @@ class _LearnedStep(Function):
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, step_size: Tensor, offset: Tensor | None, scheme: QuantScheme, axis: int | None
+        ctx: Any,
+        x: Tensor,
+        step_size: Tensor,
+        offset: Tensor | None,
+        scheme: QuantScheme,
+        axis: int | None,
+        mask_after_rounding: bool,
     ) -> Tensor:
         deployed = F.deployed_scale(step_size, scheme)
         scale = F.broadcast(deployed, x, axis)
-        level = torch.round(x / scale)
         zero_point = None if offset is None else F.broadcast(_integer(offset, scheme), x, axis)
+        level = x / scale
+        premask = None if mask_after_rounding else _strictly_inside(level, zero_point, scheme)
+        level.round_()
         if zero_point is not None:
             level.add_(zero_point)
         kept = level.clamp(scheme.quant_min, scheme.quant_max)
-        inside = level.eq_(kept)
+        inside = level.eq_(kept) if premask is None else premask
         if zero_point is not None:
             kept.sub_(zero_point)
         y = kept.mul_(scale)
@@ -68,7 +77,13 @@ class _LearnedStep(Function):
                 ds = ds * torch.sign(step_size)
         if ctx.needs_input_grad[2]:
             dz = F.reduce_like(dx - gradient, like).view_as(step_size) * deployed * gradient_scale
-        return dx, ds, dz, None, None
+        return dx, ds, dz, None, None, None
+
+
+def _strictly_inside(u: Tensor, zero_point: Tensor | None, scheme: QuantScheme) -> Tensor:
+    if zero_point is not None:
+        u = u + zero_point
+    return ((u > scheme.quant_min) & (u < scheme.quant_max)).to(u.dtype)
 
 
 def _integer(offset: Tensor, scheme: QuantScheme) -> Tensor:
@@ -80,6 +95,7 @@ class LSQ(FakeQuantize):
 
     observer: ClassVar[str] = "norm"
     no_decay: ClassVar[tuple[str, ...]] = ("offset",)
+    mask_after_rounding: ClassVar[bool] = True
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -88,7 +104,9 @@ class LSQ(FakeQuantize):
         self.offset = None if self.scheme.symmetric else nn.Parameter(torch.zeros(shape))
 
     def fake_quantize(self, x: Tensor) -> Tensor:  # noqa: D102
-        y: Tensor = _LearnedStep.apply(x, self.step_size, self.offset, self.scheme, self.channel_axis)
+        y: Tensor = _LearnedStep.apply(
+            x, self.step_size, self.offset, self.scheme, self.channel_axis, self.mask_after_rounding
+        )
         return y
 
     def qparams(self) -> QParams:  # noqa: D102

@@ -7,11 +7,12 @@ from torch import Tensor
 
 from mqbench.observers._base import blocks
 
+LEAST_SPAN = 2.0**-500  # of a channel of zeros
+
 
 def width(lo: Tensor, hi: Tensor, bins: int) -> Tensor:
-    """Width of a bin, and something positive where all is zero."""
-    span = hi - lo
-    return span.where(span > 0, 1.0) / bins
+    """Width of a bin, never 0."""
+    return (hi - lo).clamp_min(LEAST_SPAN) / bins
 
 
 def numbers(rows: Tensor, lo: Tensor, hi: Tensor, bins: int) -> Tensor:

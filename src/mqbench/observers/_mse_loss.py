@@ -49,13 +49,14 @@ def bound_of_values(rows: Tensor, ranges: Ranges) -> Tensor:
     """A lower bound of `loss_of_values`: tight for few levels, else that of clipping."""
     if 1 << ranges.scheme.bits <= FEW_LEVELS:
         return _joined(rows, ranges)
-    return _clipping(_bins.numbers(rows, ranges.lo, ranges.hi, BINS), ranges.lo, ranges.hi, ranges)
+    number = _bins.numbers(rows, ranges.lo, ranges.hi, BINS)
+    return _clipping(number, ranges.lo, _bins.width(ranges.lo, ranges.hi, BINS), ranges)
 
 
 def bound_of_curve(curve: Curve, ranges: Ranges) -> Tensor:
     """A lower bound of `loss_of_curve`: that of clipping."""
-    reach = curve.width[:, 0] * (curve.cells.shape[1] // 2)
-    return _clipping(curve.cells, -reach, reach, ranges)
+    width = curve.width[:, 0]
+    return _clipping(curve.cells, -width * (curve.cells.shape[1] // 2), width, ranges)
 
 
 def _by_parts(
@@ -92,17 +93,17 @@ def _joined(rows: Tensor, ranges: Ranges) -> Tensor:
     return _by_parts(ranges, mass[:, -1], total[:, -1], square, deficit)
 
 
-def _clipping(number: Tensor, lo: Tensor, hi: Tensor, ranges: Ranges) -> Tensor:
+def _clipping(number: Tensor, lo: Tensor, width: Tensor, ranges: Ranges) -> Tensor:
     found, scheme = ranges.qparams(), ranges.scheme
     top = found.scale * (scheme.quant_max - found.zero_point)
     bottom = found.scale * (scheme.quant_min - found.zero_point)
-    return _beyond(number, lo, hi, top) + _beyond(number.flip(1), -hi, -lo, -bottom)
+    mirrored = -(lo + width * number.shape[1])
+    return _beyond(number, lo, width, top) + _beyond(number.flip(1), mirrored, width, -bottom)
 
 
-def _beyond(number: Tensor, lo: Tensor, hi: Tensor, limit: Tensor) -> Tensor:
+def _beyond(number: Tensor, lo: Tensor, width: Tensor, limit: Tensor) -> Tensor:
     """Sum of (e - limit)^2 over the values, each at its bin's lower edge e, in the bins beyond ``limit``."""
     bins = number.shape[1]
-    width = _bins.width(lo, hi, bins)
     edge = lo[:, None] + width[:, None] * torch.arange(bins, device=lo.device)
     start = torch.ceil((limit - lo) / width).clamp(0, bins).long().T
     below = (pad(part.cumsum(dim=1), (1, 0)) for part in (number, number * edge, number * edge.square()))

@@ -1,0 +1,32 @@
+"""What a file from outside the package builds on: the base classes of every catalog."""
+
+from mqbench.algorithms._clipping import ClippedActivation
+from mqbench.algorithms._ranges import MovingRange, RangeQuantizer, WeightRange
+from mqbench.architectures._base import Architecture, Recipe
+from mqbench.backends._base import Backend
+from mqbench.data._base import Dataset, Split, Splits
+from mqbench.folding._base import BatchNormTensors, Folding
+from mqbench.observers._base import Observer
+from mqbench.quantizer import Algorithm, FakeQuantize, Role
+from mqbench.scheme import QParams, QuantScheme
+
+__all__ = [
+    "Algorithm",
+    "Architecture",
+    "Backend",
+    "BatchNormTensors",
+    "ClippedActivation",
+    "Dataset",
+    "FakeQuantize",
+    "Folding",
+    "MovingRange",
+    "Observer",
+    "QParams",
+    "QuantScheme",
+    "RangeQuantizer",
+    "Recipe",
+    "Role",
+    "Split",
+    "Splits",
+    "WeightRange",
+]
