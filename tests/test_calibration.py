@@ -29,7 +29,7 @@ class Spy(nn.Module):
         return out
 
 
-@pytest.mark.parametrize("observer", mqbench.observers)
+@pytest.mark.parametrize("observer", list(mqbench.observers))
 def test_an_observer_can_be_chosen_for_each_role(observer: str) -> None:
     q = prepared()
     mqbench.calibrate(q, [images()], weights="minmax", activations=observer)

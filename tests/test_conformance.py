@@ -18,6 +18,7 @@ from torch import Tensor, nn
 import mqbench
 from mqbench import functional as F
 from mqbench.calibration import calibrate_bn
+from mqbench.deploy import integer
 from mqbench.folding._base import combine_statistics
 from mqbench.preparation import quantizers
 from mqbench.quantizer import Role
@@ -25,7 +26,6 @@ from mqbench.quantizer import Role
 FOLDER = Path(os.environ.get("MQBENCH_CONFORMANCE") or Path(__file__).parent / "conformance")
 CASES: dict[str, dict[str, Any]] = json.loads((FOLDER / "manifest.json").read_text())
 ELSEWHERE = {"calib"}  # tests/observers/test_conformance_calib.py
-LATER: set[str] = {"int"}
 
 
 class Case:
@@ -345,13 +345,49 @@ def bnstat(case: Case) -> None:
     torch.testing.assert_close(variance, case["sync_var"], rtol=1e-5, atol=1e-6)
 
 
+def int_(case: Case) -> None:
+    bits = case.get("bits")
+    grid = mqbench.QuantScheme(bits=bits)
+    low, high = grid.quant_min, grid.quant_max
+    x, w = case["xq"].int(), case["wq"].int()
+    zx, zw, zy = (case[n].int() for n in ("zx", "zw", "zy"))
+    sx, sw, sy = (case[n] for n in ("sx", "sw", "sy"))
+    bias = integer.quantize_bias(case["b"], sw, sx)
+    assert torch.equal(bias, case["bq"].int())
+    acc = integer.accumulate(
+        torch.nn.functional.conv2d, x, w,
+        x_zero_point=zx, weight_zero_point=zw, bias=bias, padding=case.get("pad"),
+    )  # fmt: skip
+    assert torch.equal(acc, case["acc"].int())
+    acc_scale = (sx * sw).reshape(1, -1, 1, 1)
+    modes = {"y_float": "float", "y_fixed": "fixed", "y_pot": "shift"}
+    for name, mode in modes.items():
+        if name in case:
+            y = integer.requantize(acc, acc_scale / sy, zy, low, high, integer.Requantization(mode))
+            one_step(y, case[name])
+    y = integer.requantize(acc, acc_scale / sy, zy, max(low, int(zy)), high)
+    one_step(y, case["y_relu"])
+    # the vectors add at twice the output's scale, and pool the residual to half of it
+    other = case["res"].int()
+    to: Any = {"scale": 2 * sy, "zero_point": zy, "quant_min": low, "quant_max": high}
+    one_step(integer.add(acc, acc_scale, other, sy, zy, **to), case["add_g2"])
+    first = case["y_float"].int()
+    one_step(integer.add(first, sy, other, sy, zy, first_zero_point=zy, **to), case["add_g3"])
+    pooled = integer.global_average_pool(other, x_scale=sy, x_zero_point=zy, **{**to, "scale": sy / 2})
+    one_step(pooled, case["gap"])
+
+
+def one_step(got: Tensor, want: Tensor) -> None:
+    assert (got - want.int()).abs().max() <= 1
+
+
 KINDS: dict[str, Callable[[Case], None]] = {
-    f.__name__: f
-    for f in (eq1, lsq, pact, dorefa_act, dorefa_w, dsq_w, dsq_act, qil, apot, lqnet, fold, bnstat)
+    f.__name__.rstrip("_"): f
+    for f in (eq1, lsq, pact, dorefa_act, dorefa_w, dsq_w, dsq_act, qil, apot, lqnet, fold, bnstat, int_)
 }
 
 
-@pytest.mark.parametrize("name", [n for n, c in CASES.items() if c["kind"] not in ELSEWHERE | LATER])
+@pytest.mark.parametrize("name", [n for n, c in CASES.items() if c["kind"] not in ELSEWHERE])
 def test_case(name: str) -> None:
     KINDS[CASES[name]["kind"]](Case(name))
 

@@ -27,7 +27,7 @@ def ready(net: nn.Module, backend: str = "tensorrt", algorithm: str = "lsq", **o
     return q
 
 
-@pytest.mark.parametrize("backend", mqbench.backends)
+@pytest.mark.parametrize("backend", list(mqbench.backends))
 def test_switched_off_is_the_float_network(backend: str) -> None:
     net = network()
     x = images(7)
@@ -207,3 +207,19 @@ def test_cumulative_batch_norm_cannot_be_updated_folded(folding: int) -> None:
     net.stem[1].momentum = None  # type: ignore[assignment]
     with pytest.raises(IncompatibleError, match=r"momentum=None"):
         mqbench.prepare(net, images(), backend="tvm", algorithm="lsq", bn_folding=folding)
+
+
+class Decoder(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.up = nn.Conv2d(3, 4, 3, stride=2), nn.ConvTranspose2d(4, 3, 3, stride=2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.up(torch.relu(self.conv(x)))
+
+
+def test_what_stays_float_is_said() -> None:
+    with pytest.warns(UserWarning, match="Decoder stay in float.*conv_transpose2d"):
+        q = mqbench.prepare(Decoder(), images(), backend="fbgemm", algorithm="lsq")
+    mqbench.calibrate(q, [images()])
+    assert q(images()).shape[1] == 3

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from mqbench.algorithm import fake_quantizer as fake_quantizer
     from mqbench.calibration import calibrate as calibrate
     from mqbench.calibration import calibrate_bn as calibrate_bn
     from mqbench.catalog import Catalog
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
     from mqbench.frame import records as records
     from mqbench.preparation import prepare as prepare
     from mqbench.preparation import quantization_off as quantization_off
-    from mqbench.quantizer import fake_quantizer as fake_quantizer
     from mqbench.record import Record as Record
     from mqbench.record import Setting as Setting
     from mqbench.runner import run as run
@@ -40,7 +40,7 @@ _HOME = {
     "calibrate": "calibration",
     "calibrate_bn": "calibration",
     "convert": "conversion",
-    "fake_quantizer": "quantizer",
+    "fake_quantizer": "algorithm",
     "prepare": "preparation",
     "quantization_off": "preparation",
     "records": "frame",

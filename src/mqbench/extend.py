@@ -1,5 +1,6 @@
 """What a file from outside the package builds on: the base classes of every catalog."""
 
+from mqbench.algorithm import Algorithm
 from mqbench.algorithms._clipping import ClippedActivation
 from mqbench.algorithms._ranges import MovingRange, RangeQuantizer, WeightRange
 from mqbench.architectures._base import Architecture, Recipe
@@ -7,7 +8,7 @@ from mqbench.backends._base import Backend
 from mqbench.data._base import Dataset, Split, Splits
 from mqbench.folding._base import BatchNormTensors, Folding
 from mqbench.observers._base import Observer
-from mqbench.quantizer import Algorithm, FakeQuantize, Role
+from mqbench.quantizer import FakeQuantize, Role
 from mqbench.scheme import QParams, QuantScheme
 
 __all__ = [

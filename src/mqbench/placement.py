@@ -54,6 +54,13 @@ _ELEMENTWISE = ADD | MULTIPLY
 _READERS = POOL | CONCAT | MATMUL
 
 
+# layers whose weight is computed, or of a kind without a quantized form: they stay float
+UNQUANTIZED = _ops(
+    "conv1d", "conv2d", "conv3d", "convolution", "linear",
+    "conv_transpose1d", "conv_transpose2d", "conv_transpose3d", "lstm", "gru", "rnn_tanh",
+)  # fmt: skip
+
+
 @dataclass(frozen=True)
 class Group:
     """One activation quantizer and the edges that it serves.
@@ -136,6 +143,10 @@ class Placement:
             or node.target is operator.getitem
             or isinstance(self.module(node), _DROPOUTS)
         )
+
+    def left_float(self) -> list[str]:
+        """Names of layers that no quantizer reaches, the skipped ones aside."""
+        return [node.name for node in self.nodes if node.target in UNQUANTIZED]
 
     # -- regions ----------------------------------------------------------------------------------
 

@@ -4,10 +4,11 @@ from dataclasses import dataclass
 
 from mqbench import algorithms as algorithm_catalog
 from mqbench import backends as backend_catalog
+from mqbench.algorithm import Algorithm, fake_quantizer
 from mqbench.backends._base import Backend
 from mqbench.errors import IncompatibleError, RequestError
 from mqbench.folding._base import Folding, by_number
-from mqbench.quantizer import Algorithm, FakeQuantize, Role, fake_quantizer
+from mqbench.quantizer import FakeQuantize, Role
 from mqbench.scheme import QuantScheme
 
 PLAIN = "minmax"

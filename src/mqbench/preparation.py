@@ -1,5 +1,6 @@
 """Float model + algorithm + backend -> a graph of quantized modules that trains like any module."""
 
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -50,6 +51,9 @@ def prepare(
     Raises:
         UnknownNameError, IncompatibleError, CaptureError, RequestError: see their messages.
 
+    Warns:
+        UserWarning: layers that stay in float (transposed convolutions, computed weights).
+
     >>> import torch, mqbench
     >>> net = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3), torch.nn.BatchNorm2d(8), torch.nn.ReLU())
     >>> x = torch.randn(2, 3, 8, 8)
@@ -72,6 +76,12 @@ def prepare(
     placement = Placement(graph_module, plan.graph, skipped)
     if not placement.layers:
         raise RequestError(f"{type(model).__name__} has no convolution or linear layer to quantize")
+    if names := placement.left_float():
+        warnings.warn(
+            f"these layers of {type(model).__name__} stay in float, because their weight is computed or "
+            f"their kind has no quantized form: {', '.join(names)}",
+            stacklevel=2,
+        )
     groups = placement.groups()
     _Editor(graph_module, plan, placement).edit(groups)
     graph_module.meta["plan"] = plan

@@ -1,8 +1,7 @@
 """The fake quantizer: one object owns the integers, the scale and the zero point of one tensor."""
 
-import importlib
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any, ClassVar, Literal, Self, get_args
 
 import torch
@@ -10,7 +9,6 @@ from torch import Tensor, nn
 
 from mqbench import functional as F
 from mqbench import observers as observer_catalog
-from mqbench.catalog import Catalog
 from mqbench.errors import CalibrationError, IncompatibleError, RequestError
 from mqbench.observers._base import Observer
 from mqbench.scheme import QParams, QuantScheme
@@ -261,63 +259,3 @@ class FakeQuantize(nn.Module, ABC):
         traits += ["signed" if scheme.signed else "unsigned"]
         traits += ["per-channel"] * scheme.per_channel + ["power-of-two"] * scheme.power_of_two
         return ", ".join(traits)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Algorithm:
-    """One quantization algorithm: a fake quantizer for weights and one for activations.
-
-    Args:
-        weight, activation: the `FakeQuantize` classes.
-        uniform: levels are equally spaced, so that integers with a scale describe them (Eq. 1).
-        deployable: an integer inference library can run the result.
-        plain_at_first_last: roles that the 8-bit first and last layer quantize by plain min-max instead
-            (SPEC section 7).
-    """
-
-    weight: type[FakeQuantize]
-    activation: type[FakeQuantize]
-    uniform: bool = True
-    deployable: bool = True
-    plain_at_first_last: frozenset[Role] = field(default=frozenset())
-
-    def quantizer_class(self, role: Role) -> type[FakeQuantize]:
-        """The fake quantizer class of a role."""
-        if role not in get_args(Role):
-            raise RequestError(f"role must be 'weight' or 'activation', got {role!r}")
-        return self.weight if role == "weight" else self.activation
-
-
-def fake_quantizer(
-    algorithm: str,
-    role: Role,
-    *,
-    scheme: QuantScheme,
-    channel_axis: int | None = None,
-    channels: int | None = None,
-    adaptive_sign: bool = False,
-) -> FakeQuantize:
-    """Make the fake quantizer of an algorithm for a weight or an activation.
-
-    Args:
-        algorithm: a name from ``mqbench.algorithms``.
-        role: ``"weight"`` or ``"activation"``.
-        scheme: the integer grid.
-        channel_axis: axis of the output channels; used only if ``scheme.per_channel``.
-        channels: their number, if known already.
-        adaptive_sign: use the unsigned range if the calibration data has no negative value.
-
-    Raises:
-        UnknownNameError: no such algorithm.
-        IncompatibleError: the algorithm cannot use the scheme.
-
-    >>> import torch, mqbench
-    >>> fq = mqbench.fake_quantizer("lsq", "weight", scheme=mqbench.QuantScheme(bits=4))
-    >>> w = torch.linspace(-1, 1, 64)
-    >>> y = fq.initialize(w)(w)
-    >>> bool(torch.equal(y, (fq.quantize(w) - fq.zero_point) * fq.scale))
-    True
-    """
-    catalog: Catalog[Algorithm] = importlib.import_module("mqbench.algorithms")  # type: ignore[assignment]
-    quantizer = catalog[algorithm].quantizer_class(role)
-    return quantizer(role, scheme, channel_axis=channel_axis, channels=channels, adaptive_sign=adaptive_sign)

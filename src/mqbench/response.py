@@ -5,8 +5,9 @@ from dataclasses import dataclass
 import torch
 
 from mqbench import algorithms as algorithm_catalog
+from mqbench.algorithm import Algorithm, fake_quantizer
 from mqbench.errors import IncompatibleError
-from mqbench.quantizer import Algorithm, Role, fake_quantizer
+from mqbench.quantizer import Role
 from mqbench.scheme import QuantScheme
 
 POINTS = 601

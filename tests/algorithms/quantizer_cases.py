@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import mqbench
+from mqbench.algorithm import Algorithm
 from mqbench.errors import IncompatibleError
-from mqbench.quantizer import Algorithm, FakeQuantize, Role
+from mqbench.quantizer import FakeQuantize, Role
 
 SHAPE = (4, 6, 3)
 FLAGS = (True, False)

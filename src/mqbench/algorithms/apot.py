@@ -27,11 +27,12 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
 from mqbench import functional as F
+from mqbench.algorithm import Algorithm
 from mqbench.algorithms._levels import LevelQuantizer
 from mqbench.algorithms._ranges import by_channel, std_mean, symmetric_reach
 from mqbench.algorithms._require import require, require_academic
 from mqbench.observers._base import Observer
-from mqbench.quantizer import Algorithm, Role
+from mqbench.quantizer import Role
 from mqbench.scheme import QParams, QuantScheme
 
 BITS = (3, 4)

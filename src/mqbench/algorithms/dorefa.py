@@ -14,9 +14,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from mqbench.algorithm import Algorithm
 from mqbench.algorithms._clipping import ClippedActivation
 from mqbench.algorithms._ranges import WeightRange
-from mqbench.quantizer import Algorithm
 
 EPSILON = 1e-5
 

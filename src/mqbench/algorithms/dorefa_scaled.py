@@ -13,8 +13,8 @@ Activations are `dorefa`'s.
 import torch
 from torch import Tensor
 
+from mqbench.algorithm import Algorithm
 from mqbench.algorithms.dorefa import DoReFaActivation, DoReFaWeight
-from mqbench.quantizer import Algorithm
 
 
 class ScaledDoReFaWeight(DoReFaWeight):

@@ -19,8 +19,8 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
 from mqbench import functional as F
+from mqbench.algorithm import Algorithm
 from mqbench.algorithms._ranges import MovingRange, WeightRange, by_channel, std_mean
-from mqbench.quantizer import Algorithm
 
 ALPHA = 0.4
 DEVIATIONS = 2.6

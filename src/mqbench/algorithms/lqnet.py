@@ -23,11 +23,12 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
 from mqbench import functional as F
+from mqbench.algorithm import Algorithm
 from mqbench.algorithms._levels import LevelQuantizer
 from mqbench.algorithms._ranges import by_channel, symmetric_reach
 from mqbench.algorithms._require import require, require_academic
 from mqbench.observers._base import Observer
-from mqbench.quantizer import Algorithm, Role, at_least_float
+from mqbench.quantizer import Role, at_least_float
 from mqbench.scheme import QParams, QuantScheme
 
 MAX_BITS = 8

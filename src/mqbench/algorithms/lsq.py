@@ -23,8 +23,9 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
 from mqbench import functional as F
+from mqbench.algorithm import Algorithm
 from mqbench.observers._base import Observer
-from mqbench.quantizer import Algorithm, FakeQuantize
+from mqbench.quantizer import FakeQuantize
 from mqbench.scheme import QParams, QuantScheme
 
 

@@ -7,8 +7,8 @@ around the mean of the weight, the least squared quantization error of the activ
 
 from typing import ClassVar
 
+from mqbench.algorithm import Algorithm
 from mqbench.algorithms.lsq import LSQ
-from mqbench.quantizer import Algorithm
 
 
 class LSQPlusWeight(LSQ):

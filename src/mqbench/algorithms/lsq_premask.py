@@ -7,8 +7,8 @@ step of the edges, and at x = 0 of an unsigned grid. Everything else is `lsq`'s.
 
 from typing import ClassVar
 
+from mqbench.algorithm import Algorithm
 from mqbench.algorithms.lsq import LSQ
-from mqbench.quantizer import Algorithm
 
 
 class PremaskedLSQ(LSQ):

@@ -5,8 +5,8 @@ momentum 0.9 that is frozen in eval mode. The 8-bit first and last layers of PAC
 LQ-Net use it for their activations (SPEC section 7).
 """
 
+from mqbench.algorithm import Algorithm
 from mqbench.algorithms._ranges import MovingRange, WeightRange
-from mqbench.quantizer import Algorithm
 
 
 class MinMaxWeight(WeightRange):

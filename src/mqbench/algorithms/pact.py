@@ -18,9 +18,9 @@ import torch
 from torch import Tensor
 
 from mqbench import functional as F
+from mqbench.algorithm import Algorithm
 from mqbench.algorithms._clipping import ClippedActivation
 from mqbench.algorithms.dorefa import DoReFaWeight
-from mqbench.quantizer import Algorithm
 from mqbench.scheme import QParams
 
 

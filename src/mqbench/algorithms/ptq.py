@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from mqbench import functional as F
+from mqbench.algorithm import Algorithm
 from mqbench.observers._base import Observer
-from mqbench.quantizer import Algorithm, FakeQuantize
+from mqbench.quantizer import FakeQuantize
 from mqbench.scheme import QParams
 
 

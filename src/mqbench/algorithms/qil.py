@@ -29,10 +29,11 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
 from mqbench import functional as F
+from mqbench.algorithm import Algorithm
 from mqbench.algorithms._ranges import by_channel, symmetric_reach
 from mqbench.algorithms._require import require_academic
 from mqbench.observers._base import Observer
-from mqbench.quantizer import Algorithm, FakeQuantize, Role
+from mqbench.quantizer import FakeQuantize, Role
 from mqbench.scheme import QParams, QuantScheme
 
 

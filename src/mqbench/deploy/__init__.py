@@ -1,0 +1,1 @@
+"""What leaves the project: integer arithmetic, and later files and engines."""
