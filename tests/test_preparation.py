@@ -42,7 +42,7 @@ def test_switched_off_is_the_float_network(backend: str) -> None:
     assert not torch.equal(q(x), got), "quantization must be on again"
 
 
-@pytest.mark.parametrize(("backend", "algorithm"), itertools.product(SETTINGS, UNIFORM))
+@pytest.mark.parametrize(("backend", "algorithm"), list(itertools.product(SETTINGS, UNIFORM)))
 def test_every_pair_trains(backend: str, algorithm: str) -> None:
     if algorithm == "tqt" and backend != "tvm":
         pytest.skip("power-of-two scales only")

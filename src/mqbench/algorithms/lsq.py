@@ -120,6 +120,8 @@ class LSQ(FakeQuantize):
         self.step_size.data = qparams.scale.to(self.step_size)
         if self.offset is not None:
             self.offset.data = qparams.zero_point.to(self.offset)
+            if own and self.role == "weight":  # Nmin is for activations that are never negative
+                self.offset.data.zero_()
 
 
 ALGORITHM = Algorithm(weight=LSQ, activation=LSQ)
