@@ -19,7 +19,7 @@ import mqbench
 from mqbench import functional as F
 from mqbench.calibration import calibrate_bn
 from mqbench.deploy import integer
-from mqbench.folding._base import combine_statistics
+from mqbench.folding._statistics import combine_statistics
 from mqbench.preparation import quantizers
 from mqbench.quantizer import Role
 

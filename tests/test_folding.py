@@ -9,7 +9,8 @@ from torch import nn
 import mqbench
 from mqbench import folding
 from mqbench.errors import RequestError
-from mqbench.folding._base import batch_statistics, by_number, combine_statistics
+from mqbench.folding._base import by_number
+from mqbench.folding._statistics import batch_statistics, combine_statistics
 from mqbench.preparation import quantizers
 from networks import Basic, Inverted, Net, images, trained
 

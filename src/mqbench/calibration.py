@@ -100,7 +100,7 @@ def _collecting(model: nn.Module) -> Iterator[list[StatisticsAverage]]:
             if isinstance(module, _NORMS) and module.running_mean is not None:
                 averages.append(StatisticsAverage())
                 handles.append(module.register_forward_hook(_normalising(averages[-1])))
-            elif isinstance(module, QuantizedLayer) and module.absorbs_batch_norm:
+            elif isinstance(module, QuantizedLayer) and module.folding is not None:
                 averages.append(StatisticsAverage())
                 module.statistics = averages[-1]
                 layers.append(module)

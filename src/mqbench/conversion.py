@@ -13,8 +13,6 @@ from mqbench.plan import Plan
 from mqbench.quantizer import FakeQuantize
 from mqbench.scheme import QuantScheme
 
-_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
-
 
 class DeployedQuantizer(nn.Module):
     """Eq. 1 with a fixed scale, zero point and integer range: what an engine computes.
@@ -80,8 +78,6 @@ def convert(model: fx.GraphModule) -> fx.GraphModule:
             tensors = [_value(deployed, argument) for argument in node.args[1:]]
             node.args = node.args[:1]
             made.setdefault(str(node.target), _deploy(module, tensors))
-            if module.folding is not None and module.folding.keeps_batch_norm:
-                _remove_batch_norm(deployed.graph, node, modules)
         elif isinstance(module, FakeQuantize):
             made.setdefault(str(node.target), DeployedQuantizer(module))
     for path, module in made.items():
@@ -104,10 +100,3 @@ def _value(model: fx.GraphModule, node: Any) -> Any:
         return None
     path, _, leaf = str(node.target).rpartition(".")
     return getattr(model.get_submodule(path), leaf)
-
-
-def _remove_batch_norm(graph: fx.Graph, node: fx.Node, modules: dict[str, nn.Module]) -> None:
-    (norm,) = node.users
-    assert isinstance(modules.get(str(norm.target)), _NORMS)
-    norm.replace_all_uses_with(node)
-    graph.erase_node(norm)

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mqbench.folding._base import BatchNormTensors, Folding, StatisticsAverage, by_number
+from mqbench.folding._base import BatchNormTensors, Folding, StatisticsAverage, unfolded_output
+from mqbench.folding._statistics import batch_statistics, is_distributed, joint_statistics
 from mqbench.functional import broadcast, dequantize
 from mqbench.quantizer import FakeQuantize
 
@@ -22,6 +23,11 @@ class QuantizedLayer(nn.Module):
     Args:
         layer: the float layer; its parameters are taken over.
         weight_quantizer: the fake quantizer of the weight.
+
+    Attributes:
+        folding: the strategy, or None without a folded batch norm.
+        synchronize: where several processes train together, batch statistics are those of all of them
+            (paper section 5.2); False is the paper's asynchronous "4*".
     """
 
     weight: nn.Parameter
@@ -36,6 +42,7 @@ class QuantizedLayer(nn.Module):
         self._op = _OPERATIONS[type(layer)]
         self._description = layer.extra_repr()
         self.folding: Folding | None = None
+        self.synchronize = True
         self.statistics: StatisticsAverage | None = None
         self.eps = 0.0
         self.momentum: float = 0.0
@@ -66,7 +73,7 @@ class QuantizedLayer(nn.Module):
             return self.compute(x, self.weight_quantizer(self.weight), self.bias)
         tensors = self._tensors(batch_norm)
         if self.statistics is not None:  # batch-norm calibration sees what strategy 4 would
-            output = by_number(4).train_forward(self, x, tensors)
+            output = unfolded_output(self, x, tensors)
             return self.statistics.normalise(output, tensors)
         return self.folding.forward(self, x, tensors)
 
@@ -77,9 +84,13 @@ class QuantizedLayer(nn.Module):
         return self._tensors(batch_norm).folded(self.weight, self.bias)
 
     @property
-    def absorbs_batch_norm(self) -> bool:
-        """The folded batch norm is computed here, not by a module behind."""
-        return self.folding is not None and not self.folding.keeps_batch_norm
+    def is_synchronized(self) -> bool:
+        """Batch statistics are those of all processes that train together."""
+        return self.synchronize and is_distributed()
+
+    def batch_statistics(self, output: Tensor) -> tuple[Tensor, Tensor, int]:
+        """Mean, biased variance and count of an output, over all processes unless told otherwise."""
+        return joint_statistics(output) if self.is_synchronized else batch_statistics(output)
 
     def _tensors(self, batch_norm: tuple[Tensor | None, ...]) -> BatchNormTensors:
         gamma, beta, mean, variance = batch_norm

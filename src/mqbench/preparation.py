@@ -185,9 +185,8 @@ class _Editor:
         if not folding.merges_at_once:
             with self.graph.inserting_before(node):
                 node.args = (node.args[0], *self._batch_norm_tensors(norm_path))
-        if not folding.keeps_batch_norm:
-            norm_node.replace_all_uses_with(node)
-            self.graph.erase_node(norm_node)
+        norm_node.replace_all_uses_with(node)
+        self.graph.erase_node(norm_node)
 
     def _make_layer(self, node: fx.Node, norm_path: str | None) -> str:
         path = str(node.target)

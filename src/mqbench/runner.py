@@ -50,7 +50,7 @@ def validate(settings: Iterable[Setting]) -> None:
         if same in seen:
             continue
         seen.add(same)
-        architecture_catalog.check(setting.architecture)
+        architecture_catalog[setting.architecture]
         dataset_catalog.check(setting.dataset)  # type: ignore[attr-defined]
         for name in (setting.weight_calibration, setting.activation_calibration):
             if name is not None:

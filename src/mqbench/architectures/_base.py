@@ -17,6 +17,7 @@ class Recipe:
     Args:
         learning_rate, weight_decay, momentum, label_smoothing: as named.
         batch_size: images a device and step.
+        devices: that the learning rate was chosen for; the global batch is ``batch_size * devices``.
         epochs, warmup_epochs: passes over the training images.
         decay_batch_norm: whether batch-norm parameters decay too.
         calibration_images: training images that set the quantizers' parameters.
@@ -25,6 +26,7 @@ class Recipe:
     learning_rate: float
     weight_decay: float
     batch_size: int
+    devices: int = 1
     epochs: int = 100
     warmup_epochs: int = 1
     momentum: float = 0.9

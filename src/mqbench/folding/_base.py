@@ -1,7 +1,6 @@
 """What a folding strategy is, and the batch-norm arithmetic that the strategies share (SPEC section 9)."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
@@ -10,9 +9,13 @@ from torch import Tensor
 
 from mqbench import folding as catalog
 from mqbench.errors import RequestError
+from mqbench.folding._statistics import batch_statistics
 
 if TYPE_CHECKING:
     from mqbench.layers import QuantizedLayer
+
+
+GUARD = 1e-12
 
 
 def along_weight(v: Tensor, weight: Tensor) -> Tensor:
@@ -68,24 +71,17 @@ class BatchNormTensors:
         self.variance.lerp_(variance * (count / max(count - 1, 1)), self.momentum)
 
 
-def batch_statistics(output: Tensor) -> tuple[Tensor, Tensor, int]:
-    """Mean, biased variance (``[channels]``) and number of elements a channel of a layer's output."""
-    axes = [axis for axis in range(output.dim()) if axis != 1]
-    variance, mean = torch.var_mean(output, axes, correction=0)
-    return mean, variance, output.numel() // output.shape[1]
-
-
-def combine_statistics(
-    means: Sequence[Tensor], variances: Sequence[Tensor], counts: Sequence[int]
-) -> tuple[Tensor, Tensor]:
-    """Mean and biased variance of the union of batches, from those of each (synchronised BN, section 9).
-
-    mean = sum n_i m_i / n and var = sum n_i (v_i + (m_i - mean)^2) / n, differentiable.
-    """
-    weights = torch.tensor(counts, dtype=means[0].dtype, device=means[0].device)
-    weights = (weights / weights.sum()).reshape(-1, *[1] * means[0].dim())
-    mean = (torch.stack(list(means)) * weights).sum(0)
-    return mean, ((torch.stack(list(variances)) + (torch.stack(list(means)) - mean) ** 2) * weights).sum(0)
+def unfolded_output(layer: "QuantizedLayer", x: Tensor, bn: BatchNormTensors) -> Tensor:
+    """What strategy 4 normalises: o = conv(x, Q(w f))/f + b with f = g/sd_r."""
+    deviation = bn.deviation()
+    factor = bn.scaled(deviation)
+    if bn.gamma is not None:  # a dead channel must not divide by zero
+        safe = torch.copysign(torch.full_like(bn.gamma, GUARD), bn.gamma) / deviation
+        factor = torch.where(bn.gamma.abs() < GUARD, safe, factor)
+    weight = layer.weight_quantizer(layer.weight * along_weight(factor, layer.weight))
+    output = layer.compute(x, weight)
+    output = output / along_output(factor, output)
+    return output if layer.bias is None else output + along_output(layer.bias, output)
 
 
 class StatisticsAverage:
@@ -119,18 +115,16 @@ class Folding(ABC):
 
     Attributes:
         number: the paper's number of the strategy, -1 to 4.
-        keeps_batch_norm: the batch norm stays a module of the graph, behind the layer.
         merges_at_once: weight and bias are merged when the network is prepared and the BN is deleted.
-        has_statistics: training moves running statistics.
+        updates_statistics: training moves running statistics.
     """
 
     number: ClassVar[int]
-    keeps_batch_norm: ClassVar[bool] = False
     merges_at_once: ClassVar[bool] = False
     updates_statistics: ClassVar[bool] = False
 
     def forward(self, layer: "QuantizedLayer", x: Tensor, bn: BatchNormTensors) -> Tensor:
-        """Output of the layer (and of the batch norm, unless that stays a module of its own)."""
+        """Output of the layer and its batch norm."""
         if layer.training:
             return self.train_forward(layer, x, bn)
         return self.folded_forward(layer, x, bn)

@@ -7,7 +7,7 @@ Gradients flow through both convolutions.
 import torch
 from torch import Tensor
 
-from mqbench.folding._base import BatchNormTensors, Folding, along_weight, batch_statistics
+from mqbench.folding._base import BatchNormTensors, Folding, along_weight
 from mqbench.layers import QuantizedLayer
 
 
@@ -18,7 +18,7 @@ class BatchStatistics(Folding):
     updates_statistics = True
 
     def train_forward(self, layer: QuantizedLayer, x: Tensor, bn: BatchNormTensors) -> Tensor:  # noqa: D102
-        mean, variance, count = batch_statistics(layer.compute(x, layer.weight, layer.bias))
+        mean, variance, count = layer.batch_statistics(layer.compute(x, layer.weight, layer.bias))
         bn.update(mean, variance, count)
         factor = bn.scaled(torch.sqrt(variance + bn.eps))
         weight = layer.weight * along_weight(factor, layer.weight)

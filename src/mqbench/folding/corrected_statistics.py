@@ -7,7 +7,7 @@ conv(x, Q(w g/sd_r)) sd_r/sd~ + beta + (b - mu~) g/sd~. The quantized weight is 
 import torch
 from torch import Tensor
 
-from mqbench.folding._base import BatchNormTensors, Folding, along_output, along_weight, batch_statistics
+from mqbench.folding._base import BatchNormTensors, Folding, along_output, along_weight
 from mqbench.layers import QuantizedLayer
 
 
@@ -18,7 +18,7 @@ class CorrectedStatistics(Folding):
     updates_statistics = True
 
     def train_forward(self, layer: QuantizedLayer, x: Tensor, bn: BatchNormTensors) -> Tensor:  # noqa: D102
-        mean, variance, count = batch_statistics(layer.compute(x, layer.weight, layer.bias))
+        mean, variance, count = layer.batch_statistics(layer.compute(x, layer.weight, layer.bias))
         bn.update(mean, variance, count)
         batch_deviation, running_deviation = torch.sqrt(variance + bn.eps), bn.deviation()
         weight = layer.weight * along_weight(bn.scaled(running_deviation), layer.weight)

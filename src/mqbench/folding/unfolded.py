@@ -10,7 +10,6 @@ class Unfolded(Folding):
     """Normal training; deployed with a float batch norm."""
 
     number = -1
-    keeps_batch_norm = True
 
     def train_forward(self, layer: QuantizedLayer, x: Tensor, bn: BatchNormTensors) -> Tensor:  # noqa: D102
         return layer.compute(x, layer.weight_quantizer(layer.weight), layer.bias)

@@ -1,0 +1,47 @@
+"""Batch statistics of one process or of all (synchronised batch norm, SPEC section 9)."""
+
+from collections.abc import Sequence
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.distributed.nn.functional import all_reduce
+
+
+def batch_statistics(output: Tensor) -> tuple[Tensor, Tensor, int]:
+    """Mean, biased variance (``[channels]``) and number of elements a channel of a layer's output."""
+    axes = [axis for axis in range(output.dim()) if axis != 1]
+    variance, mean = torch.var_mean(output, axes, correction=0)
+    return mean, variance, output.numel() // output.shape[1]
+
+
+def combine_statistics(
+    means: Sequence[Tensor], variances: Sequence[Tensor], counts: Sequence[int]
+) -> tuple[Tensor, Tensor]:
+    """Mean and biased variance of the union of batches, from those of each.
+
+    mean = sum n_i m_i / n and var = sum n_i (v_i + (m_i - mean)^2) / n, differentiable.
+    """
+    weights = torch.tensor(counts, dtype=means[0].dtype, device=means[0].device)
+    weights = (weights / weights.sum()).reshape(-1, *[1] * means[0].dim())
+    mean = (torch.stack(list(means)) * weights).sum(0)
+    return mean, ((torch.stack(list(variances)) + (torch.stack(list(means)) - mean) ** 2) * weights).sum(0)
+
+
+def is_distributed() -> bool:
+    """Several processes train together."""
+    return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
+
+
+def joint_statistics(output: Tensor) -> tuple[Tensor, Tensor, int]:
+    """`batch_statistics` of the batches of all processes; gradients flow to every process.
+
+    The same sums as `combine_statistics`, by two reductions, so that it holds for gloo on CPU as for NCCL.
+    """
+    mean, variance, count = batch_statistics(output)
+    total = torch.tensor(count, dtype=torch.float64, device=output.device)
+    dist.all_reduce(total)
+    share = (count / total).to(mean.dtype)
+    joint_mean = all_reduce(mean * share)
+    joint_variance = all_reduce((variance + (mean - joint_mean) ** 2) * share)
+    return joint_mean, joint_variance, int(total)
