@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 import mqbench
-from mqbench.errors import CalibrationError, UnknownNameError
+from mqbench.errors import CalibrationError, RequestError, UnknownNameError
 from mqbench.preparation import quantizers
 from networks import Basic, Net, images, trained
 
@@ -97,7 +97,10 @@ def test_calibrating_again_forgets_the_first_time() -> None:
 
 @pytest.mark.parametrize(
     ("batches", "said"),
-    [([], "at least one batch"), ([torch.full((2, 3, 12, 12), torch.nan)], "finite")],
+    [
+        ([], "at least one batch"),
+        ([torch.full((2, 3, 12, 12), torch.nan)], r"activation_quantizers\.x: .*finite"),
+    ],
 )
 def test_bad_data(batches: list[Tensor], said: str) -> None:
     q = prepared()
@@ -140,3 +143,30 @@ def test_batch_norm_calibration_helps_a_network_with_wrong_statistics(folding: i
     mqbench.calibrate_bn(q, [x])
     after = (q(x) - want).square().mean().item()
     assert after < before / 3
+
+
+def test_what_is_not_prepared_or_not_a_list_of_batches_is_refused() -> None:
+    with pytest.raises(RequestError, match=r"mqbench\.prepare, got Net"):
+        mqbench.calibrate(Net(), [images()])
+    with pytest.raises(RequestError, match=r"use \[x\]"):
+        mqbench.calibrate(prepared(), images())
+    with pytest.raises(RequestError, match="got dict"):
+        mqbench.calibrate(prepared(), [{"x": images()}])  # type: ignore[list-item]
+
+
+def test_a_wrong_observer_changes_no_statistics() -> None:
+    q = prepared()
+    mqbench.calibrate(q, [images()])
+    before = q.get_buffer("stem.1.running_mean").clone()
+    with pytest.raises(UnknownNameError):
+        mqbench.calibrate_bn(q, [images()], weights="zzz")
+    assert torch.equal(before, q.get_buffer("stem.1.running_mean"))
+
+
+def test_pact_starts_at_six_again() -> None:
+    q = prepared("pact", "snpe")
+    mqbench.calibrate(q, [images()], activations="minmax")
+    fq: Any = dict(quantizers(q))["activation_quantizers.blocks_0_a_0"]
+    assert fq.alpha != 6
+    mqbench.calibrate(q, [images()])
+    assert fq.alpha == 6

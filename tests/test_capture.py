@@ -1,6 +1,7 @@
 """Capture: what real models do, and what a refusal says."""
 
 import copy
+import pickle
 from typing import Any
 
 import pytest
@@ -102,7 +103,43 @@ class ThroughView(nn.Module):
         return y
 
 
-MODELS = [Inplace, SamePadding, CalledTwice, OneWeightTwoUses, FunctionalWeight, ThroughView]
+class ThroughOtherViews(nn.Module):
+    """Writes through views that reorder or reshape."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.conv(x)
+        y.transpose(1, 2).relu_()
+        y.view(x.shape[0], 2, -1).mul_(3)
+        y.permute(0, 3, 1, 2)[:, 0].add_(1)
+        y.flatten(2).unsqueeze(1).sub_(0.5)
+        return y
+
+
+class Attention(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 8, 1)
+        self.block = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.block(self.stem(x).flatten(2).transpose(1, 2))
+        return y.mean(1)
+
+
+MODELS = [
+    ThroughOtherViews,
+    Attention,
+    Inplace,
+    SamePadding,
+    CalledTwice,
+    OneWeightTwoUses,
+    FunctionalWeight,
+    ThroughView,
+]
 
 
 def modules(graph_module: fx.GraphModule, kind: Any) -> list[str]:
@@ -205,6 +242,41 @@ def test_data_dependent_control_flow_names_the_line() -> None:
 def test_fixed_batch_size_is_refused() -> None:
     with pytest.raises(CaptureError, match="batch size"):
         capture(FixedBatch(), torch.randn(4, 3, 4, 4))
+
+
+class RandomInEval(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.dropout(self.conv(x))
+
+
+def test_randomness_in_eval_is_named() -> None:
+    with pytest.raises(CaptureError, match=r"F\.dropout without training"):
+        capture(RandomInEval(), torch.randn(4, 3, 4, 4))
+
+
+class Unrolled(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.stack([self.conv(image[None])[0] for image in x])
+
+
+def test_a_loop_over_the_batch_names_the_line() -> None:
+    with pytest.raises(CaptureError, match=r"test_capture\.py:\d+: .*fixes the batch size"):
+        capture(Unrolled(), torch.randn(4, 3, 4, 4))
+
+
+def test_pickles() -> None:
+    captured = capture(CalledTwice(), torch.randn(2, 3, 8, 8)).eval()
+    again = pickle.loads(pickle.dumps(captured))
+    x = torch.randn(3, 3, 8, 8)
+    assert torch.equal(again(x), captured(x))
 
 
 def test_an_error_of_the_model_names_the_line() -> None:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -220,7 +221,9 @@ def test_list_of_everything(run: Run) -> None:
 
 
 def test_a_users_file_is_listed_and_run(run: Run, tmp_path: Path) -> None:
-    (tmp_path / "mine.py").write_text('"""My own."""\nALGORITHM = object()\n')
+    (tmp_path / "mine.py").write_text(
+        '"""My own."""\nfrom mqbench.algorithms.lsq import ALGORITHM as LSQ\nALGORITHM = LSQ\n'
+    )
     try:
         assert "mine" in run("list algorithms --load mine.py")[1]
         code, out, _ = run("run --algorithm mine --load mine.py --jobs 1")
@@ -229,6 +232,16 @@ def test_a_users_file_is_listed_and_run(run: Run, tmp_path: Path) -> None:
     finally:
         del mqbench.algorithms._added["mine"]
     assert run("table --algorithm mine")[0] == 2
+
+
+def forget(*names: str) -> None:
+    """Take added entries out of the catalogs."""
+    for folder in cli.KINDS.values():
+        for name in names:
+            getattr(import_module(f"mqbench.{folder}"), "_added").pop(name, None)  # noqa: B009
+
+
+LONG = "n" * 300
 
 
 @pytest.mark.parametrize(
@@ -241,6 +254,12 @@ def test_a_users_file_is_listed_and_run(run: Run, tmp_path: Path) -> None:
         ("run --jobs 0", ["--jobs", "1"]),
         ("run --jobs many", ["--jobs", "many", "int"]),
         ("run --threads 0", ["--threads"]),
+        ("run --jobs 1.5", ["--jobs", "1.5", "int"]),
+        ("run --threads 2.0", ["--threads", "2.0", "int"]),
+        ("run --epochs 1.5 --algorithm lsq", ["--epochs", "1.5", "int"]),
+        ("run --seeds 0,0.5 --algorithm lsq", ["--seeds", "0.5", "int"]),
+        ("run --batch-size 1e2 --algorithm lsq", ["--batch-size", "1e2", "int"]),
+        ("draw --bits 2.5", ["--bits", "2.5", "int"]),
         ("run --seeds x --algorithm lsq", ["--seeds", "x", "int"]),
         ("run --seeds 0", ["--seeds", "--algorithm", "default"]),
         ("run --seeds -1 --algorithm lsq", ["seed", "0", "-1"]),
@@ -263,6 +282,23 @@ def test_a_users_file_is_listed_and_run(run: Run, tmp_path: Path) -> None:
         ("run --store no/such/runs", ["no/such/runs", "no folder no/such"]),
         ("run --store a_file", ["a_file", "not a folder"]),
         ("run --store a_file/runs", ["a_file/runs"]),
+        (f"run --store {LONG}", [LONG, "name too long"]),
+        (f"table --store {LONG}", [LONG, "name too long"]),
+        ("run --store=", ["store", "empty"]),
+        ("table --store=", ["store", "empty"]),
+        ("run --load latin.py", ["latin.py", "not UTF-8"]),
+        (f"run --load {LONG}", [LONG, "name too long"]),
+        ("run --algorithm raising --load raising.py", ["raising.py", "NameError", "'nothing'"]),
+        ("draw raising --load raising.py", ["raising.py", "NameError"]),
+        ("run --algorithm number --load number.py", ["ALGORITHM", "number.py", "Algorithm", "int 3"]),
+        ("run --architecture number --algorithm lsq --load number.py", ["ARCHITECTURE", "None"]),
+        (
+            "run --weight-calibration number --algorithm minmax --load number.py",
+            ["OBSERVER", "subclass of Observer"],
+        ),
+        ("run --executor number --load number.py", ["EXECUTOR", "number.py", "Callable"]),
+        ("run --algorithm float --backend tvmm", ["float", "backend"]),
+        ("run default --algorithm float --bits 2", ["float", "bits"]),
         ("run --load none.py", ["none.py", "No such file"]),
         ("run --load a_file", ["a_file", "ALGORITHM"]),
         ("list fish", ["'fish'", "algorithms", "studies"]),
@@ -278,19 +314,43 @@ def test_wrong_requests_get_one_sentence_and_exit_2(
     run: Run, tmp_path: Path, command: str, words: list[str]
 ) -> None:
     (tmp_path / "a_file").write_text("x = 1\n")
+    (tmp_path / "latin.py").write_bytes(b"ALGORITHM = '\xe9'\n")
+    (tmp_path / "raising.py").write_text("ALGORITHM = nothing\n")
+    (tmp_path / "number.py").write_text("ALGORITHM = 3\nARCHITECTURE = None\nOBSERVER = int\nEXECUTOR = 0\n")
     (tmp_path / "broken.toml").write_text("=")
     (tmp_path / "bad.toml").write_text('architecture = "a"\ndataset = "d"\nalgoritm = "lsq"\n')
     damaged = tmp_path / "damaged" / small()[0].key
     damaged.mkdir(parents=True)
     (damaged / "record.json").write_text("{")
     before = sorted(tmp_path.rglob("*"))
-    code, out, err = run(command)
+    try:
+        code, out, err = run(command)
+    finally:
+        forget("raising", "number")
     assert (code, out) == (2, ""), err
     assert err.startswith("mqbench: ")
     assert err.count("\n") == 1
     assert "Traceback" not in err
-    assert all(word in err for word in words), err
+    assert all(word.lower() in err.lower() for word in words), err
     assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_study_can_be_turned_into_its_float_networks(run: Run) -> None:
+    _, out, _ = run("run default --algorithm float --json --jobs 1")
+    settings = [record["setting"] for record in json.loads(out)["records"]]
+    assert [(s["algorithm"], s["backend"], s["seed"]) for s in settings] == [
+        ("float", None, seed) for seed in (0, 1, 2)
+    ]
+
+
+def test_an_encoding_without_the_signs_of_the_table(run: Run, tmp_path: Path) -> None:
+    run(f"{SMALL} --jobs 1")
+    command = [sys.executable, "-m", "mqbench", *SMALL.replace("run", "table", 1).split()]
+    ascii_only = {**environment(), "PYTHONIOENCODING": "ascii"}
+    done = subprocess.run(command, capture_output=True, text=True, env=ascii_only, cwd=tmp_path, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "9 runs: 9 ok" in done.stdout
+    assert "mean?sample std" in done.stdout
 
 
 def test_help_and_version(run: Run) -> None:

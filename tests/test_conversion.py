@@ -109,3 +109,13 @@ def test_academic_only_algorithms_are_refused(algorithm: str) -> None:
     mqbench.calibrate(q, [images()])
     with pytest.raises(IncompatibleError, match="cannot be deployed"):
         mqbench.convert(q)
+
+
+def test_half_precision_is_quantized_as_in_training() -> None:
+    q = fine_tuned("fbgemm", "lsq", bits=8)
+    d = mqbench.convert(q)
+    x = torch.randn(4096, generator=torch.Generator().manual_seed(0)).bfloat16()
+    name = "activation_quantizers.blocks_0_a_0"
+    trained_one, deployed = q.get_submodule(name), d.get_submodule(name)
+    assert torch.equal(deployed.quantize(x), trained_one.quantize(x))  # type: ignore[operator]
+    assert torch.equal(deployed(x), trained_one(x))

@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 import torch
 import torch.distributed as dist
-from networks import Basic, Net, images, trained
 from torch import Tensor
 from torch.multiprocessing import spawn  # type: ignore[attr-defined]
 from torch.nn.parallel import DistributedDataParallel
@@ -15,6 +14,7 @@ from torch.nn.parallel import DistributedDataParallel
 import mqbench
 from mqbench.layers import QuantizedLayer
 from mqbench.preparation import quantizers
+from networks import Basic, Net, images, trained
 
 WORLD, BATCH = 2, 8
 

@@ -2,6 +2,7 @@
 
 import copy
 import itertools
+import pickle
 from typing import Any
 
 import pytest
@@ -98,11 +99,12 @@ def test_graph_and_folding_can_be_chosen() -> None:
 def test_checkpoints_load_by_name(folding: int) -> None:
     net, other = network(), trained(Net(Basic(4, 8, 2), Inverted(8, 8), channels=8), seed=5)
     q = ready(net, bn_folding=folding)
-    loaded = q.load_state_dict(other.state_dict(), strict=False)
-    assert all("quantizer" in name or folding == 0 for name in loaded.missing_keys)
-    if folding == 0:  # the batch norms are gone
-        assert {name.split(".")[-2] for name in loaded.unexpected_keys} == {"1"}
+    if folding == 0:  # weights of the same name are merged ones
+        with pytest.raises(RequestError, match="strategy 0 has merged"):
+            q.load_state_dict(other.state_dict(), strict=False)
         return
+    loaded = q.load_state_dict(other.state_dict(), strict=False)
+    assert all("quantizer" in name for name in loaded.missing_keys)
     assert not loaded.unexpected_keys
     with mqbench.quantization_off(q):
         torch.testing.assert_close(q(images()), other(images()), rtol=1e-5, atol=1e-5)
@@ -183,6 +185,8 @@ def test_use_before_calibration_is_refused() -> None:
         ({"bits": 4.5}, RequestError, "integer"),
         ({"bn_folding": 5}, RequestError, "-1, 0, 1, 2, 3, 4"),
         ({"graph": 4}, RequestError, "1, 2 or 3"),
+        ({"first_last_bits": "8"}, RequestError, "integer"),
+        ({"algorithm": ["lsq"]}, RequestError, "are names"),
         ({"skip": ["nope"]}, RequestError, "cannot skip 'nope'"),
         (
             {"backend": "academic", "algorithm": "ptq", "graph": 1, "first_last_bits": 0},
@@ -223,3 +227,77 @@ def test_what_stays_float_is_said() -> None:
         q = mqbench.prepare(Decoder(), images(), backend="fbgemm", algorithm="lsq")
     mqbench.calibrate(q, [images()])
     assert q(images()).shape[1] == 3
+
+
+class TwoInputs(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.Conv2d(3, 4, 1), nn.Conv2d(3, 4, 1)
+
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        return self.a(x) * self.b(y)
+
+
+def test_two_inputs() -> None:
+    x, y = images(seed=1), images(seed=2)
+    q = mqbench.prepare(TwoInputs(), (x, y), backend="snpe", algorithm="lsq")
+    mqbench.calibrate(q, [(x, y, torch.zeros(4))])
+    mqbench.calibrate_bn(q, [(x, y)])
+    torch.testing.assert_close(mqbench.convert(q)(x, y), q.eval()(x, y))
+    with pytest.raises(RequestError, match="starts with 2 inputs, got 1 tensors"):
+        mqbench.calibrate(q, [x])
+
+
+class Several(nn.Module):
+    """An operation with two results, and a network with two outputs of which one is read inside."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b, self.c = nn.Conv2d(3, 4, 1), nn.Conv2d(4, 4, 1), nn.Linear(4, 2)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        hidden = self.b(torch.relu(self.a(x)))
+        return hidden, self.c(hidden.mean((2, 3)) + hidden.flatten(2).max(2)[0])
+
+
+@pytest.mark.parametrize("backend", ["tensorrt", "snpe"])
+def test_operations_with_several_results_and_outputs_that_are_read(backend: str) -> None:
+    q = ready(Several().eval(), backend)
+    assert torch.isfinite(q(images())[1]).all()
+    outputs: Any = q.graph.find_nodes(op="output")[0].args[0]
+    assert str(outputs[0].target) == "b", "the network's output is not quantized"
+    assert any(str(n.target) == "activation_quantizers.b" for n in q.graph.nodes), "what reads it inside is"
+
+
+def test_pickles() -> None:
+    q = ready(network())
+    for model in (q.eval(), mqbench.convert(q)):
+        again = pickle.loads(pickle.dumps(model))
+        assert torch.equal(again(images()), model(images()))
+
+
+class Shared(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.conv = nn.Conv2d(3, 4, 1), nn.Conv2d(4, 4, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(torch.relu(self.conv(torch.relu(self.stem(x)))))
+
+
+def test_a_layer_that_is_also_the_last_has_its_bits() -> None:
+    q = ready(Shared().eval(), "fbgemm")
+    assert q.get_submodule("conv").weight_quantizer.scheme.bits == 8
+
+
+@pytest.mark.parametrize(
+    ("model", "said"), [("net", r"torch\.nn\.Module, got str"), (mqbench.QuantScheme(), "got QuantScheme")]
+)
+def test_not_a_model(model: Any, said: str) -> None:
+    with pytest.raises(RequestError, match=said):
+        mqbench.prepare(model, images(), backend="tvm", algorithm="lsq")
+
+
+def test_preparing_twice_is_refused() -> None:
+    with pytest.raises(RequestError, match="quantized already"):
+        ready(ready(network()))

@@ -86,6 +86,14 @@ def test_one_number_of_bits_means_both() -> None:
 
 def test_defaults_of_a_quantized_setting() -> None:
     assert (lsq().backend, lsq().bits) == ("academic", (4, 4))
+    assert lsq(backend=None, bits=None) == lsq()
+    assert lsq(backend=None, bits=None).key == lsq().key
+
+
+def test_the_largest_seed() -> None:
+    assert lsq(seed=2**63 - 1).seed == 2**63 - 1
+    whole = Setting(architecture="a", dataset="d", first_last_bits=8, float_seed=0)
+    assert whole.key == Setting(architecture="a", dataset="d").key
 
 
 @given(QUANTIZED)
@@ -101,6 +109,10 @@ def test_the_float_setting_keeps_only_what_the_float_network_depends_on(setting:
     [
         {"algorithm": "float", "backend": "tvm"},
         {"algorithm": "float", "bits": 4},
+        {"algorithm": "float", "first_last_bits": 4},
+        {"algorithm": "float", "float_seed": 1},
+        {"seed": 2**63},
+        {"float_seed": 2**63},
         {"bits": 1},
         {"bits": 17},
         {"bits": (4,)},

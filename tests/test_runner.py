@@ -9,7 +9,7 @@ from safetensors.torch import load_file, save
 
 import mqbench
 from mqbench import runner
-from mqbench.errors import IncompatibleError, RequestError, UnknownNameError
+from mqbench.errors import IncompatibleError, RequestError, StoreError, UnknownNameError
 from mqbench.record import Record, Setting
 from mqbench.store import Store
 
@@ -140,3 +140,33 @@ def test_impossible_pairs_are_refused(tmp_path: Path) -> None:
         if not mqbench.algorithms[algorithm].deployable:
             with pytest.raises(IncompatibleError, match="no integer form"):
                 runner.run(quantized(algorithm=algorithm), store=tmp_path / "runs")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"algorithm": "dsq", "weight_calibration": "mse"},
+        {"algorithm": "dorefa", "activation_calibration": "mse"},
+        {"algorithm": "pact", "weight_calibration": "kld"},
+    ],
+)
+def test_a_calibration_without_effect_is_refused(options: dict[str, Any], store: Store) -> None:
+    with pytest.raises(IncompatibleError, match="would change nothing"):
+        runner.run(quantized(**options), store=store)
+
+
+def test_a_batch_larger_than_the_dataset_is_refused(store: Store) -> None:
+    with pytest.raises(RequestError, match="at most the 1297 training images, got 5000"):
+        runner.run(quantized(batch_size=5000), store=store)
+
+
+def test_a_float_network_of_another_version_is_named(store: Store, tmp_path: Path) -> None:
+    setting = quantized(seed=77)
+    other = Store(tmp_path / "runs")
+    record = store.get(setting.float_setting.key)
+    assert record is not None
+    other.put(record, {runner.WEIGHTS: save({"old.weight": torch.zeros(1)})})
+    with pytest.raises(
+        StoreError, match="another version of architecture 'digits_resnet'; use another store"
+    ):
+        runner.run(setting, store=other)

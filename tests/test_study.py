@@ -52,9 +52,8 @@ def test_a_grid_is_the_product_of_its_axes(
 
 @given(
     axes=st.fixed_dictionaries(
-        {},
+        {"algorithm": subsets(["float", "lsq", "pact"]).filter(lambda names: names != ["float"])},
         optional={
-            "algorithm": subsets(["float", "lsq", "pact"]),
             "backend": subsets(["academic", "tvm"]),
             "bits": subsets([3, 4]),
             "bn_folding": subsets([-1, 4]),
@@ -63,11 +62,13 @@ def test_a_grid_is_the_product_of_its_axes(
         },
     ),
     include=st.lists(st.fixed_dictionaries({"algorithm": st.sampled_from(["lsq", "dsq"])}), max_size=2),
-    exclude=st.lists(st.fixed_dictionaries({"seed": subsets([0, 1])}), max_size=1),
+    exclude=st.lists(st.fixed_dictionaries({"seed": st.just([0])}), max_size=1),
 )
 def test_every_study_expands_to_distinct_settings(
     axes: dict[str, Any], include: list[Any], exclude: list[Any]
 ) -> None:
+    if exclude:
+        axes = {**axes, "seed": [0, 1]}
     settings = expand(axes, include=include, exclude=exclude)
     assert len({s.key for s in settings}) == len(settings)
     if exclude and not include:
@@ -118,6 +119,17 @@ def test_replaced_axes() -> None:
     assert [(s.algorithm, s.seed) for s in small.settings()] == [("lsq", 5)] * 6
 
 
+def test_axes_of_an_include_may_stand_above_it() -> None:
+    settings = expand({"backend": "tvm"}, include=[{"algorithm": "lsq"}])
+    assert [(s.algorithm, s.backend) for s in settings] == [("float", None), ("lsq", "tvm")]
+
+
+def test_replaced_by_what_is_left_out() -> None:
+    grid = Study(name="s", axes=BASE | {"algorithms": ["lsq", "pact"]}, exclude=({"algorithm": "pact"},))
+    with pytest.raises(RequestError, match="nothing of the study is left"):
+        grid.replaced({"algorithm": "pact"})
+
+
 def test_a_file_takes_its_name_from_its_path(tmp_path: Path) -> None:
     path = tmp_path / "mine.toml"
     path.write_text('architecture = "a"\ndataset = "d"\nalgorithm = "lsq"\nlearning_rate = 0.1\n')
@@ -152,6 +164,12 @@ def test_a_file_takes_its_name_from_its_path(tmp_path: Path) -> None:
         ("include = [{foo = 3}]", ["include", "foo", "algorithm"]),
         ("exclude = [{bits = 99}]", ["exclude", "bits", "99"]),
         ("axes = 3", ["'axes'"]),
+        ('backends = ["tvm"]\nbits = 4', ["algorithm is missing", "backend, bits"]),
+        ('algorithm = "float"\nbackends = ["nosuch"]', ["float network takes no backend"]),
+        ('algorithm = "float"\nfloat_seed = 3', ["float network takes no float_seed"]),
+        ('algorithm = "lsq"\ninclude = [{algorithm = "float", backend = "nosuch"}]', ["takes no backend"]),
+        ('algorithm = "lsq"\nexclude = [{}]', ["exclude", "empty table"]),
+        ('algorithm = "lsq"\nexclude = [{algorithm = "lsq"}]', ["exclude", "nothing of the study is left"]),
     ],
 )
 def test_a_bad_file_gets_one_sentence(tmp_path: Path, text: str, words: list[str]) -> None:

@@ -12,7 +12,7 @@ import pytest
 import mqbench
 import standin
 from mqbench.errors import IncompatibleError, StoreError, UnknownNameError
-from mqbench.executors._base import Event, Finished, Planned, Progress, Started
+from mqbench.executors._base import Event, Finished, Planned, Progress, Started, failed
 from mqbench.record import Record, Setting
 from mqbench.store import Store
 from mqbench.sweep import plan, sweep
@@ -202,13 +202,32 @@ def test_leftovers_are_cleaned_when_a_sweep_has_something_to_do(store: Store, no
 
 def test_a_users_file_reaches_the_workers(store: Store, notes: str, tmp_path: Path) -> None:
     file = tmp_path / "mine.py"
-    file.write_text('"""Mine."""\nALGORITHM = object()\n')
+    file.write_text('"""My own."""\nfrom mqbench.algorithms.lsq import ALGORITHM as LSQ\nALGORITHM = LSQ\n')
     setting = SETTINGS[0].model_copy(update={"algorithm": "mine"})
     try:
         made = sweep([setting], store, data=notes, jobs=2, load=[str(file)], work="standin:run_loaded")
         assert made[-1].outcome == "ok", made[-1].error
     finally:
         del mqbench.algorithms._added["mine"]
+
+
+@pytest.mark.parametrize(
+    ("said", "reason"),
+    [
+        (
+            "Error(s) in loading state_dict for X:\n\tMissing key(s): a.\n\tb",
+            "loading state_dict for X: Missing key(s): a.",
+        ),
+        ("first\n\n  ^^^^\n second\nthird", "first second"),
+        ("one line", "one line"),
+        ("much " * 1000, "much ..."),
+    ],
+)
+def test_a_reason_is_the_two_lines_that_say_something(said: str, reason: str) -> None:
+    found = failed(FLOAT, said, "traceback").reason
+    assert found is not None
+    assert found.endswith(reason)
+    assert len(found) <= 400
 
 
 SCRIPT = """

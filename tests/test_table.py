@@ -205,8 +205,37 @@ def test_it_fits_100_columns_and_hides_nothing() -> None:
         assert value in text, value
 
 
+ALGORITHMS = ("lsq", "pact", "dorefa_scaled")
+NUMBERS = {f"{70 - index}.0±1.0" for index in range(-1, 5)} | {f"({gap}.0)" for gap in range(1, 6)}
+
+
 @pytest.mark.parametrize("width", [40, 60, 80])
-def test_a_narrow_terminal_folds_and_hides_nothing(width: int) -> None:
-    text = shown(full(architecture="digits_resnet"), width=width, terminal=True)
+def test_a_narrow_terminal_breaks_no_number_and_no_word(width: int) -> None:
+    names = ("digits_resnet", "efficientnet_lite0")
+    records = [r for n in names for g in ALGORITHMS for r in full(algorithm=g, architecture=n)]
+    records[5] = records[5].model_copy(update={"outcome": "not_converged"})
+    text = shown(records, width=width, terminal=True)
     assert max(map(len, text.splitlines())) <= width
     assert "…" not in text
+    titles = {"TensorRT", "FBGEMM", "Avg.", "Algorithm", "68.0±1.41", "46.3±40.1", "(24.7)", "1/3"}
+    assert {*ALGORITHMS, *NUMBERS, *titles} <= set(text.split())
+    for name in names:
+        assert f"{name}, FP 71.0" in text.splitlines()
+
+
+def test_80_columns_keep_a_column_for_each_backend() -> None:
+    text = shown(full(algorithm="dorefa_scaled", architecture="digits_resnet"), width=80, terminal=True)
+    header = ["Algorithm", "Academic", "TensorRT", "ACL", "TVM", "SNPE", "FBGEMM", "Avg.", "HW"]
+    assert line(text, "Algorithm").split() == header
+    assert line(text, "dorefa").split()[1:3] == ["71.0±1.0", "70.0±1.0"]
+
+
+def test_a_long_label_does_not_cost_the_columns() -> None:
+    base = record().setting
+    changes: list[dict[str, Any]] = [{}, {"graph": 3, "learning_rate": 0.01, "weight_calibration": "minmax"}]
+    records = [record().model_copy(update={"setting": base.model_copy(update=change)}) for change in changes]
+    text = shown(records, width=40, terminal=True)
+    assert line(text, "Academic").split() == ["Algorithm", "Academic", "Avg.", "HW"]
+    assert max(map(len, text.splitlines())) <= 40
+    assert "graph 3" in text
+    assert "0.01" in text

@@ -1,23 +1,33 @@
 """The axes of a study as options of the command line."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Annotated, Any
 
 import cyclopts
-from cyclopts import Parameter, Token
+from cyclopts import CoercionError, Parameter, Token
 from pydantic import ValidationError
 
 from mqbench.errors import RequestError
 from mqbench.study import DEFAULT, Study, explain, load_study
 
 
+def whole(type_: Any, tokens: Sequence[Token]) -> Any:
+    """An integer or several; the default conversion would round 1.5."""
+    for token in tokens:
+        if not _WHOLE.fullmatch(token.value):
+            raise CoercionError(token=token, target_type=int)
+    return cyclopts.convert(type_, tokens)
+
+
 def _commas(type_: Any, tokens: Sequence[Token]) -> Any:
     parts = [(token, part) for token in tokens for part in token.value.split(",")]
     split = [Token(keyword=token.keyword, value=part, source=token.source) for token, part in parts]
-    return cyclopts.convert(type_, split)
+    return whole(type_, split) if type_ == tuple[int, ...] else cyclopts.convert(type_, split)
 
 
+_WHOLE = re.compile(r"\s*[+-]?[0-9]+\s*")
 _AXIS = Parameter(converter=_commas, negative=(), show_default=False, allow_leading_hyphen=True)
 _SEEDS = Parameter(name=("--seeds", "--seed"))
 Names = Annotated[tuple[str, ...], _AXIS]

@@ -5,10 +5,10 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 from mqbench import observers as observer_catalog
-from mqbench.errors import CalibrationError
+from mqbench.errors import CalibrationError, RequestError
 from mqbench.folding._base import BatchNormTensors, StatisticsAverage
 from mqbench.layers import QuantizedLayer
 from mqbench.preparation import quantizers
@@ -33,20 +33,17 @@ def calibrate(
         UnknownNameError: no such observer.
         CalibrationError: no batch, or data that is not finite; the message names the quantizer.
     """
-    for name in (weights, activations):
-        if name is not None:
-            observer_catalog.check(name)
+    _check(model, batches, weights, activations)
     named = list(quantizers(model))
     of_weights = [(n, fq) for n, fq in named if fq.role == "weight"]
     of_activations = [(n, fq) for n, fq in named if fq.role == "activation"]
-    device = next(model.parameters()).device
     with _evaluating(model):
         try:
             _begin(of_weights, weights)
             _begin(of_activations, activations)
             seen = 0
             for batch in batches:
-                model(*_inputs(batch, device))
+                model(*_inputs(model, batch))
                 if seen == 0:  # the weights do not change between batches
                     _pause(of_weights)
                 seen += 1
@@ -77,11 +74,11 @@ def calibrate_bn(model: nn.Module, batches: Iterable[Batch], *, weights: str | N
     Raises:
         CalibrationError: no batch.
     """
-    device = next(model.parameters()).device
+    _check(model, batches, weights)
     with _evaluating(model), _collecting(model) as averages:
         first = None
         for batch in batches:
-            model(*_inputs(batch, device))
+            model(*_inputs(model, batch))
             first = batch if first is None else first
         if first is None:
             raise CalibrationError("batch-norm calibration needs at least one batch, got none")
@@ -135,13 +132,13 @@ def _recalibrate_folded(model: nn.Module, batch: Batch, observer: str | None) ->
         return
     with _evaluating(model):
         _begin(folded, observer)
-        model(*_inputs(batch, next(model.parameters()).device))
+        model(*_inputs(model, batch))
         _end(folded)
 
 
 def _begin(named: list[tuple[str, FakeQuantize]], observer: str | None) -> None:
-    for _, fq in named:
-        fq.begin_calibration(observer)
+    for name, fq in named:
+        fq.begin_calibration(observer, name)
 
 
 def _pause(named: list[tuple[str, FakeQuantize]]) -> None:
@@ -150,16 +147,35 @@ def _pause(named: list[tuple[str, FakeQuantize]]) -> None:
 
 
 def _end(named: list[tuple[str, FakeQuantize]]) -> None:
-    for name, fq in named:
-        try:
-            fq.end_calibration()
-        except CalibrationError as error:
-            raise CalibrationError(f"{name}: {error}") from None
+    for _, fq in named:
+        fq.end_calibration()
 
 
-def _inputs(batch: Batch, device: torch.device) -> tuple[Tensor]:
-    x = batch if isinstance(batch, Tensor) else batch[0]
-    return (x.to(device),)
+def _check(model: nn.Module, batches: Iterable[Batch], *observers: str | None) -> None:
+    """Refuse what would fail late, or do nothing at all."""
+    for name in observers:
+        if name is not None:
+            observer_catalog.check(name)
+    if not isinstance(model, fx.GraphModule) or not any(True for _ in quantizers(model)):
+        raise RequestError(f"calibration takes a network from mqbench.prepare, got {type(model).__name__}")
+    if isinstance(batches, Tensor):
+        raise RequestError(
+            "batches must be a sequence of batches, got one tensor; use [x] for a single batch"
+        )
+
+
+def _inputs(model: nn.Module, batch: Batch) -> list[Tensor]:
+    """The inputs of the network, on its device; what else is in a batch (labels) is left out."""
+    assert isinstance(model, fx.GraphModule)
+    wanted = len(model.graph.find_nodes(op="placeholder"))
+    found = [batch] if isinstance(batch, Tensor) else batch
+    if not isinstance(found, Sequence) or len(found) < wanted:
+        got = f"{len(found)} tensors" if isinstance(found, Sequence) else type(batch).__name__
+        raise RequestError(
+            f"a batch must be a tensor or a sequence that starts with {wanted} inputs, got {got}"
+        )
+    device = next(model.parameters()).device
+    return [x.to(device) for x in found[:wanted]]
 
 
 @contextmanager

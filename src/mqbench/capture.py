@@ -2,17 +2,20 @@
 
 import copy
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
 from torch.export import Dim
+from torch.utils._pytree import tree_leaves
 
 import mqbench
 from mqbench.errors import CaptureError
-from mqbench.functionalise import Functionalise
+from mqbench.functionalise import Functionalise, source_line
 from mqbench.lifting import Lift, keep_original_names
 
 
@@ -34,6 +37,11 @@ def capture(model: nn.Module, example_inputs: Tensor | Sequence[Tensor]) -> fx.G
             what the model computes.
     """
     inputs = _batch_of_two(example_inputs)
+    with _slow_attention():
+        return _capture(model, inputs)
+
+
+def _capture(model: nn.Module, inputs: tuple[Tensor, ...]) -> fx.GraphModule:
     training = model.training
     source = copy.deepcopy(model).eval()
     graph_module = _export(source, inputs)
@@ -41,7 +49,8 @@ def capture(model: nn.Module, example_inputs: Tensor | Sequence[Tensor]) -> fx.G
     lift = Lift(graph_module, source)
     lift.run()
     graph_module.graph.eliminate_dead_code()
-    # a fresh GraphModule: the exported one refuses train() and eval()
+    # a fresh GraphModule: the exported one refuses train() and eval(), and its tracer cannot be pickled
+    graph_module.graph._tracer_cls = None
     captured = fx.GraphModule(graph_module, graph_module.graph)
     keep_original_names(captured, lift.aliases)
     captured.eval()
@@ -88,22 +97,73 @@ def _check(model: nn.Module, captured: fx.GraphModule, inputs: tuple[Tensor, ...
     _check_equal(model, captured, inputs)
     single = tuple(x[:1] for x in inputs)
     try:
-        with torch.no_grad():
-            model(*(x.clone() for x in single))
+        _outputs(model, single)
     except Exception as error:
-        raise CaptureError(
-            f"cannot capture {type(model).__name__}{_model_line(error.__traceback__)}: its code fixes the "
-            f"batch size to {inputs[0].shape[0]}; take sizes from the input (x.shape[0] or -1) instead"
-        ) from error
+        raise _fixed_batch(model, _model_line(error.__traceback__), inputs) from error
+    try:
+        _outputs(captured, single)
+    except Exception as error:
+        raise _fixed_batch(model, _failing_line(captured, single), inputs) from error
     _check_equal(model, captured, single)
 
 
+def _fixed_batch(model: nn.Module, line: str, inputs: tuple[Tensor, ...]) -> CaptureError:
+    return CaptureError(
+        f"cannot capture {type(model).__name__}{line}: its code fixes the batch size to "
+        f"{inputs[0].shape[0]}; take sizes from the input (x.shape[0] or -1) instead"
+    )
+
+
+def _failing_line(captured: fx.GraphModule, inputs: tuple[Tensor, ...]) -> str:
+    """Where in the model the node came from that fails on ``inputs``."""
+    interpreter = _Follow(captured)
+    with suppress(Exception), torch.no_grad():
+        interpreter.run(*inputs)
+    return source_line(interpreter.last)
+
+
+class _Follow(fx.Interpreter):
+    """Remembers the node that is being computed."""
+
+    last: fx.Node
+
+    def run_node(self, n: fx.Node) -> object:
+        self.last = n
+        return super().run_node(n)
+
+
+def _outputs(model: nn.Module, inputs: tuple[Tensor, ...]) -> list[Any]:
+    with torch.no_grad():  # a model may write to its input
+        return tree_leaves(model(*(x.clone() for x in inputs)))
+
+
+def _same(a: Any, b: Any) -> bool:
+    return not isinstance(a, Tensor) or torch.equal(a.nan_to_num(), b.nan_to_num())
+
+
 def _check_equal(model: nn.Module, captured: fx.GraphModule, inputs: tuple[Tensor, ...]) -> None:
-    with torch.no_grad():
-        want, got = (
-            torch.utils._pytree.tree_leaves(m(*(x.clone() for x in inputs))) for m in (model, captured)
-        )
+    want, got = _outputs(model, inputs), _outputs(captured, inputs)
     for a, b in zip(want, got, strict=True):
-        if isinstance(a, Tensor) and not torch.equal(a.nan_to_num(), b.nan_to_num()):
-            worst = (a - b).abs().max().item()
-            raise CaptureError(f"the captured graph of {type(model).__name__} is off by up to {worst:.3g}")
+        if _same(a, b):
+            continue
+        name = type(model).__name__
+        if not all(_same(*pair) for pair in zip(want, _outputs(model, inputs), strict=True)):
+            raise CaptureError(
+                f"cannot capture {name}: in eval mode it gives another output for the same input each time "
+                "(F.dropout without training=self.training, or random numbers)"
+            )
+        worst = (a - b).abs().max().item() if a.shape == b.shape else float("inf")
+        raise CaptureError(
+            f"cannot capture {name}: its graph computes something else, off by up to {worst:.3g}"
+        )
+
+
+@contextmanager
+def _slow_attention() -> Iterator[None]:
+    """Attention as it is trained: torch's fused eval kernel rounds differently."""
+    fused = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fused)

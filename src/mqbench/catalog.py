@@ -39,16 +39,23 @@ class Catalog(ModuleType, Mapping[str, T]):
     constant: str
     kind: str
     _added: dict[str, Path]
+    _instance_of: str
+    _subclass_of: str
 
     @classmethod
-    def adopt(cls, package: str, constant: str) -> None:
-        """Turn the package that is being imported into a catalog of its files' ``constant``."""
+    def adopt(cls, package: str, constant: str, *, instance_of: str = "", subclass_of: str = "") -> None:
+        """Turn the package that is being imported into a catalog of its files' ``constant``.
+
+        The constant of an added file must be an instance or a subclass of the ``module:name`` given here,
+        which is imported when such an entry is.
+        """
         module = sys.modules[package]
         module.__class__ = cls
         assert isinstance(module, cls)
         module.constant = constant
         module.kind = constant.lower()
         module._added = {}
+        module._instance_of, module._subclass_of = instance_of, subclass_of
 
     def __iter__(self) -> Iterator[str]:
         files = (path.stem for folder in self.__path__ for path in Path(folder).glob("*.py"))
@@ -73,12 +80,19 @@ class Catalog(ModuleType, Mapping[str, T]):
             entry: T = getattr(module, self.constant)
         except AttributeError:
             raise RequestError(f"{self._source(name)} defines no {self.constant}") from None
+        if name in self._added:
+            self._check_type(name, entry)
         return entry
 
     def check(self, name: object) -> None:
         """Raise ``UnknownNameError`` unless ``name`` is an entry; imports nothing."""
         if name not in self:
             raise UnknownNameError(self.kind, name, self)
+
+    def check_added(self, name: str) -> None:
+        """Raise ``RequestError`` if ``name`` was added and its file cannot be used; imports it."""
+        if name in self._added:
+            self[name]
 
     def describe(self, name: str) -> str:
         """First line of the entry's module docstring, read without importing it."""
@@ -102,6 +116,20 @@ class Catalog(ModuleType, Mapping[str, T]):
             return self._added[name]
         return next(p for folder in self.__path__ if (p := Path(folder, f"{name}.py")).exists())
 
+    def _check_type(self, name: str, entry: object) -> None:
+        if self._instance_of:
+            fits, expected = isinstance(entry, _named(self._instance_of)), "an instance of "
+        elif self._subclass_of:
+            fits = isinstance(entry, type) and issubclass(entry, _named(self._subclass_of))
+            expected = "a subclass of "
+        else:
+            return
+        if not fits:
+            expected += (self._instance_of or self._subclass_of).partition(":")[2]
+            got = entry.__name__ if isinstance(entry, type) else f"{type(entry).__name__} {entry!r}"
+            source = self._source(name)
+            raise RequestError(f"{self.constant} of {source} must be {expected}, got {got[:80]}")
+
     def _import(self, name: str) -> ModuleType:
         if name not in self._added:
             return importlib.import_module(self._module_name(name))
@@ -110,11 +138,16 @@ class Catalog(ModuleType, Mapping[str, T]):
         assert spec.loader is not None
         module = importlib.util.module_from_spec(spec)
         sys.modules[spec.name] = module
+        done = False
         try:
             spec.loader.exec_module(module)
-        except BaseException:
-            del sys.modules[spec.name]
-            raise
+            done = True
+        except (Exception, SystemExit) as error:  # the code of a user may raise anything
+            said = str(error) or "no message"
+            raise RequestError(f"cannot import {spec.origin}: {type(error).__name__}: {said}") from error
+        finally:
+            if not done:
+                del sys.modules[spec.name]
         return module
 
 
@@ -131,6 +164,10 @@ def load(path: str | Path) -> list[str]:
         raise RequestError(f"cannot load {path}: {error.strerror}") from None
     except SyntaxError as error:
         raise RequestError(f"cannot load {path}: line {error.lineno}: {error.msg}") from None
+    except UnicodeDecodeError as error:
+        raise RequestError(f"cannot load {path}: it is not UTF-8: {error.reason}") from None
+    except ValueError as error:  # Python 3.11 on a null byte
+        raise RequestError(f"cannot load {path}: {error}") from None
     names = {target for node in tree.body for target in _assigned(node)}
     packages = [package for constant, package in _CATALOGS.items() if constant in names]
     if not packages:
@@ -139,6 +176,12 @@ def load(path: str | Path) -> list[str]:
         catalog: Any = importlib.import_module(package)
         catalog.add(file)
     return packages
+
+
+def _named(path: str) -> type:
+    module, _, name = path.partition(":")
+    named: type = getattr(importlib.import_module(module), name)
+    return named
 
 
 def _assigned(node: ast.stmt) -> list[str]:

@@ -6,6 +6,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
 from importlib import import_module
+from io import TextIOWrapper
 from pathlib import Path
 from typing import IO, Annotated, Any
 
@@ -16,7 +17,7 @@ from rich.table import Table
 
 import mqbench
 from mqbench import catalog
-from mqbench.arguments import Axes
+from mqbench.arguments import Axes, whole
 from mqbench.errors import MQBenchError, UnknownNameError
 from mqbench.record import Record
 from mqbench.record_file import plain
@@ -27,7 +28,8 @@ from mqbench.study import Study, load_study
 from mqbench.study import names as study_names
 from mqbench.sweep import check_names, plan, sweep
 
-Count = Annotated[int, Parameter(validator=Number(gte=1))]
+Whole = Annotated[int, Parameter(converter=whole)]
+Count = Annotated[int, Parameter(validator=Number(gte=1), converter=whole)]
 Files = Annotated[tuple[str, ...], Parameter(negative=(), show_default=False)]
 Json = Annotated[bool, Parameter(name="--json", negative=(), show_default=False)]
 
@@ -105,7 +107,7 @@ def run(
 def draw(
     *algorithms: str,
     output: str = "pictures",
-    bits: int = 3,
+    bits: Whole = 3,
     load: Files = (),
     as_json: Json = False,
 ) -> int:
@@ -260,6 +262,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     0: done; 1: a run failed; 2: the request cannot be carried out; 130: interrupted.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a table has signs that not every encoding has
     try:
         code = app(argv, print_error=False, exit_on_error=False, result_action="return_value")
         sys.stdout.flush()

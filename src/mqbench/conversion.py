@@ -10,7 +10,7 @@ from mqbench import functional as F
 from mqbench.errors import IncompatibleError, RequestError
 from mqbench.layers import DeployedLayer, QuantizedLayer
 from mqbench.plan import Plan
-from mqbench.quantizer import FakeQuantize
+from mqbench.quantizer import FakeQuantize, at_least_float
 from mqbench.scheme import QuantScheme
 
 
@@ -35,11 +35,12 @@ class DeployedQuantizer(nn.Module):
 
     def quantize(self, x: Tensor) -> Tensor:
         """Integers of ``x``, int32."""
-        return F.quantize(x, self.scale, self.zero_point, self.quant_min, self.quant_max)
+        return F.quantize(at_least_float(x), self.scale, self.zero_point, self.quant_min, self.quant_max)
 
     def forward(self, x: Tensor) -> Tensor:
         """Quantize and dequantize."""
-        return F.fake_quantize(x, self.scale, self.zero_point, self.quant_min, self.quant_max)
+        y = F.fake_quantize(at_least_float(x), self.scale, self.zero_point, self.quant_min, self.quant_max)
+        return y.to(x.dtype)
 
     def extra_repr(self) -> str:
         """The integer range."""

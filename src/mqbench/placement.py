@@ -138,11 +138,9 @@ class Placement:
 
     def is_move(self, node: fx.Node) -> bool:
         """Leaves every value as it is (pooling by maximum, reshapes, slices, dropout)."""
-        return (
-            node.target in MOVES
-            or node.target is operator.getitem
-            or isinstance(self.module(node), _DROPOUTS)
-        )
+        if node.target is operator.getitem:  # of a split; one of max or of an LSTM is a value of its own
+            return isinstance(node.args[0], fx.Node) and node.args[0].target in MOVES
+        return node.target in MOVES or isinstance(self.module(node), _DROPOUTS)
 
     def left_float(self) -> list[str]:
         """Names of layers that no quantizer reaches, the skipped ones aside."""

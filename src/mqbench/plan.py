@@ -42,6 +42,9 @@ class Plan:
         first_last_bits: int = 8,
     ) -> "Plan":
         """Fill what is None from the backend, and check everything."""
+        for name in (backend, algorithm):
+            if not isinstance(name, str):
+                raise RequestError(f"backend and algorithm are names, got {name!r}")
         library: Backend = backend_catalog[backend]
         pair = bits if isinstance(bits, (tuple, list)) else (bits, bits)
         if len(pair) != 2:
@@ -77,6 +80,7 @@ class Plan:
     def check(self) -> None:
         """Raise unless algorithm, backend, bits, folding and graph go together."""
         by_number(self.bn_folding)
+        QuantScheme(bits=self.first_last_bits)
         if self.graph not in (1, 2, 3):
             raise RequestError(f"graph must be 1, 2 or 3, got {self.graph!r}")
         if not self.method.deployable:

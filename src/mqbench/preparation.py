@@ -16,6 +16,7 @@ from mqbench.plan import Plan
 from mqbench.quantizer import FakeQuantize
 
 QUANTIZERS = "activation_quantizers"
+MERGED = "merged"
 
 
 def prepare(
@@ -28,7 +29,7 @@ def prepare(
     bn_folding: int | None = None,
     graph: int | None = None,
     first_last_bits: int = 8,
-    skip: Iterable[str] = (),
+    skip: str | Iterable[str] = (),
 ) -> fx.GraphModule:
     """Make the quantized network that a backend will run, ready to calibrate and train.
 
@@ -70,8 +71,9 @@ def prepare(
         graph=graph,
         first_last_bits=first_last_bits,
     )
+    _check_model(model)
     graph_module = capture(model, example_inputs)
-    skipped = tuple(skip)
+    skipped = (skip,) if isinstance(skip, str) else tuple(skip)
     _check_skip(graph_module, skipped)
     placement = Placement(graph_module, plan.graph, skipped)
     if not placement.layers:
@@ -112,12 +114,30 @@ def quantization_off(model: nn.Module) -> Iterator[None]:
             fq.enabled = enabled
 
 
+def _check_model(model: object) -> None:
+    if not isinstance(model, nn.Module):
+        raise RequestError(f"model must be a torch.nn.Module, got {type(model).__name__}")
+    if any(True for _ in quantizers(model)):
+        raise RequestError("the model is quantized already; mqbench.prepare takes the float model")
+    if hasattr(model, QUANTIZERS):
+        raise RequestError(f"the model has an attribute {QUANTIZERS!r}, which is needed here; rename it")
+
+
 def _check_skip(graph_module: fx.GraphModule, skip: Sequence[str]) -> None:
     layers = [name for name, module in graph_module.named_modules() if isinstance(module, LAYER)]
     unknown = [name for name in skip if name not in layers]
     if unknown:
         raise RequestError(
             f"cannot skip {unknown[0]!r}: not a layer of this network; layers: {', '.join(layers)}"
+        )
+
+
+def _refuse_batch_norms(module: Any, state: dict[str, Any], prefix: str, *_: Any) -> None:
+    unmerged = [norm for norm in module.meta[MERGED] if f"{prefix}{norm}.running_var" in state]
+    if unmerged:
+        raise RequestError(
+            f"strategy 0 has merged {unmerged[0]!r} into the layer before it, so a float checkpoint does not fit any "
+            "more; load it into the float model before mqbench.prepare"
         )
 
 
@@ -138,6 +158,8 @@ class _Editor:
             self._insert(group)
         for node in self.placement.layers:
             self._swap(node)
+        if self.plan.folding.merges_at_once:
+            self._refuse_unmerged_checkpoints()
         self.root.delete_all_unused_submodules()
         self.graph.lint()
         self.root.recompile()
@@ -149,7 +171,7 @@ class _Editor:
         self.root.add_submodule(target, self.plan.quantizer("activation", group.first_or_last))
         for source in group.sources:
             after = source if source.op != "placeholder" else self.graph.find_nodes(op="placeholder")[-1]
-            readers = list(source.users)
+            readers = [reader for reader in source.users if reader.op != "output"]
             with self.graph.inserting_after(after):
                 quantized = self._call(target, source)
             for reader in readers:
@@ -191,7 +213,7 @@ class _Editor:
     def _make_layer(self, node: fx.Node, norm_path: str | None) -> str:
         path = str(node.target)
         layer: Any = self.placement.modules[path]
-        first_or_last = node in self.placement.first_and_last
+        first_or_last = any(other.target == node.target for other in self.placement.first_and_last)
         quantizer = self.plan.quantizer("weight", first_or_last, channels=layer.weight.shape[0])
         quantized = QuantizedLayer(layer, quantizer.to(layer.weight.device, layer.weight.dtype))
         if norm_path is not None:
@@ -208,10 +230,16 @@ class _Editor:
         if any(taken == path for taken in self._layers.values()):
             # one layer with two batch norms behind it: its folded weights differ, so must the quantizers
             alias = f"{path}__{len(self._layers)}"
-            add_alias(self.root, alias, path, quantized)
+            if norm_path is None or not self.plan.folding.merges_at_once:
+                add_alias(self.root, alias, path, quantized)
             path = alias
         self.root.add_submodule(path, quantized)
         return path
+
+    def _refuse_unmerged_checkpoints(self) -> None:
+        """The weights have the names of the float network's, but not its values."""
+        self.root.meta[MERGED] = tuple(norm for _, norm in self._layers if norm is not None)
+        self.root.register_load_state_dict_pre_hook(_refuse_batch_norms)
 
     def _batch_norm_tensors(self, path: str) -> list[fx.Node | None]:
         norm: Any = self.placement.modules[path]

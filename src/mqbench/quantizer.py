@@ -44,11 +44,15 @@ class FakeQuantize(nn.Module, ABC):
         scheme: the grid in use (after the adaptive sign was decided).
         nonnegative: whether the calibration data had no negative value.
         enabled: with False the input passes through unchanged.
+        observer: the algorithm's own choice of calibration.
+        needs_calibration: refuses to work before it has seen data.
+        uses_observer: a calibration that the user chooses makes a difference.
         no_decay: names of parameters that weight decay leaves alone.
     """
 
     observer: ClassVar[str] = "minmax"
     needs_calibration: ClassVar[bool] = True
+    uses_observer: ClassVar[bool] = True
     no_decay: ClassVar[tuple[str, ...]] = ()
 
     nonnegative: Tensor
@@ -77,6 +81,7 @@ class FakeQuantize(nn.Module, ABC):
         self.enabled = True
         self._observing = False
         self._own = True
+        self._name = "this quantizer"
         self._observer: Observer | None = None
         self._ready = not self.needs_calibration
         self._nonnegative = False
@@ -177,8 +182,12 @@ class FakeQuantize(nn.Module, ABC):
 
     # -- calibration over many batches ------------------------------------------------------------
 
-    def begin_calibration(self, observer: str | None = None) -> None:
-        """Start observing: from now on `forward` passes its input through and learns from it."""
+    def begin_calibration(self, observer: str | None = None, name: str = "this quantizer") -> None:
+        """Start observing: from now on `forward` passes its input through and learns from it.
+
+        ``name`` is what errors call the quantizer.
+        """
+        self._name = name
         axis = self.channel_axis
         self._own = observer is None
         self._observer = observer_catalog[observer or self.observer](self._signed_scheme, channel_axis=axis)
@@ -191,8 +200,11 @@ class FakeQuantize(nn.Module, ABC):
         x = at_least_float(x)
         transformed = self.transform(x) if x.numel() else x
         if transformed is not x and not bool(x.isfinite().all()):  # tanh would hide an infinity
-            raise CalibrationError("calibration data must be finite, got NaN or infinity")
-        self._observer.observe(transformed)
+            raise CalibrationError(f"{self._name}: calibration data must be finite, got NaN or infinity")
+        try:
+            self._observer.observe(transformed)
+        except CalibrationError as error:
+            raise CalibrationError(f"{self._name}: {error}") from None
 
     def pause_calibration(self) -> None:
         """Observe no more, but pass inputs through until `end_calibration`."""
@@ -208,7 +220,7 @@ class FakeQuantize(nn.Module, ABC):
         observer, self._observer, self._observing = self._observer, None, False
         assert observer is not None
         if observer.count == 0:
-            raise CalibrationError("no calibration data reached this quantizer")
+            raise CalibrationError(f"no calibration data reached {self._name}")
         self._set_sign(bool((observer.minimum >= 0).all()))
         observer.scheme = self.scheme
         self.apply_qparams(observer.qparams(), observer, own=self._own)

@@ -11,6 +11,7 @@ from mqbench.scheme import MAX_BITS, MIN_BITS
 SCHEMA_VERSION = 1
 FLOAT = "float"
 
+Seed = Annotated[int, Field(ge=0, le=2**63 - 1)]
 Bits = Annotated[int, Field(ge=MIN_BITS, le=MAX_BITS)]
 
 
@@ -54,8 +55,8 @@ class Setting(_Value):
     learning_rate: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     weight_decay: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
     batch_size: Annotated[int, Field(ge=1)] | None = None
-    seed: Annotated[int, Field(ge=0)] = 0
-    float_seed: Annotated[int, Field(ge=0)] = 0
+    seed: Seed = 0
+    float_seed: Seed = 0
 
     @model_validator(mode="before")
     @classmethod
@@ -66,8 +67,9 @@ class Setting(_Value):
         if isinstance(data.get("bits"), int):
             data["bits"] = (data["bits"], data["bits"])
         if data.get("algorithm", FLOAT) != FLOAT:
-            data.setdefault("backend", "academic")
-            data.setdefault("bits", (4, 4))
+            for name, default in (("backend", "academic"), ("bits", (4, 4))):
+                if data.get(name) is None:
+                    data[name] = default
         return data
 
     @model_validator(mode="after")
@@ -78,10 +80,14 @@ class Setting(_Value):
                 "bits",
                 "bn_folding",
                 "graph",
+                "first_last_bits",
                 "weight_calibration",
                 "activation_calibration",
+                "float_seed",
             )
-            given = [name for name in quantized if getattr(self, name) is not None]
+            given = [
+                name for name in quantized if getattr(self, name) != type(self).model_fields[name].default
+            ]
             if given:
                 raise ValueError(f"the float network takes no {', '.join(given)}; give an algorithm")
         return self

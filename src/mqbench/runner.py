@@ -22,9 +22,10 @@ from mqbench import observers as observer_catalog
 from mqbench.architectures._base import Architecture, Recipe
 from mqbench.calibration import calibrate
 from mqbench.data._base import Dataset, Splits
-from mqbench.errors import RequestError
+from mqbench.errors import IncompatibleError, RequestError, StoreError
 from mqbench.plan import Plan
 from mqbench.preparation import prepare
+from mqbench.quantizer import Role
 from mqbench.record import FLOAT, Provenance, Record, Setting
 from mqbench.store import Store
 from mqbench.training import EVALUATION_BATCH, Training, calibration_batches, evaluate, train
@@ -52,11 +53,25 @@ def validate(settings: Iterable[Setting]) -> None:
         seen.add(same)
         architecture_catalog[setting.architecture]
         dataset_catalog.check(setting.dataset)  # type: ignore[attr-defined]
-        for name in (setting.weight_calibration, setting.activation_calibration):
-            if name is not None:
-                observer_catalog.check(name)
         if setting.algorithm != FLOAT:
-            _plan(setting)
+            _check_calibration(setting, _plan(setting))
+
+
+def _check_calibration(setting: Setting, plan: Plan) -> None:
+    """Refuse a calibration that does not exist, or that the algorithm would not look at."""
+    chosen: tuple[tuple[Role, str | None], ...] = (
+        ("weight", setting.weight_calibration),
+        ("activation", setting.activation_calibration),
+    )
+    for role, name in chosen:
+        if name is None:
+            continue
+        observer_catalog.check(name)
+        if not plan.method.quantizer_class(role).uses_observer:
+            raise IncompatibleError(
+                f"{setting.algorithm!r} takes the {role} range from its own rule, so {role}_calibration={name!r} "
+                "would change nothing; leave it out"
+            )
 
 
 def run(
@@ -120,6 +135,7 @@ def _run_float(
     torch.manual_seed(setting.seed)
     model = task.build()
     recipe = _recipe(task.architecture.float_recipe, setting)
+    _check_batch(recipe, task)
     trained = train(
         model, task.splits, recipe, seed=setting.seed, progress=lambda d, t: progress("float", d, t)
     )
@@ -138,8 +154,16 @@ def _run_quantized(
     clock = _Clock(threads)
     task = _Task.of(setting, data)
     model = task.build()
-    model.load_state_dict(weights)
+    try:
+        model.load_state_dict(weights)
+    except RuntimeError as error:
+        where = "here" if store is None else f"in {store.root}"
+        raise StoreError(
+            f"the float network {where} was made by another version of architecture {setting.architecture!r}; "
+            f"use another store ({str(error).splitlines()[-1].strip()})"
+        ) from error
     recipe = _recipe(task.architecture.recipe, setting)
+    _check_batch(recipe, task)
     plan = _plan(setting)
     torch.manual_seed(setting.seed)
     images = task.splits.train.images
@@ -195,6 +219,14 @@ def _plan(setting: Setting) -> Plan:
         graph=setting.graph,
         first_last_bits=setting.first_last_bits,
     )
+
+
+def _check_batch(recipe: Recipe, task: _Task) -> None:
+    images = len(task.splits.train)
+    if recipe.batch_size > images:
+        raise RequestError(
+            f"batch_size must be at most the {images} training images, got {recipe.batch_size}"
+        )
 
 
 def _recipe(recipe: Recipe, setting: Setting) -> Recipe:

@@ -29,7 +29,7 @@ class QuantScheme:
     (-8, 15)
     """
 
-    bits: int = 8
+    bits: int = 4
     symmetric: bool = True
     signed: bool = True
     per_channel: bool = False

@@ -29,6 +29,8 @@ class Store:
     """
 
     def __init__(self, root: str | os.PathLike[str]) -> None:
+        if not os.fspath(root):
+            raise StoreError("the store has an empty name; give a folder, such as runs")
         self.root = Path(root)
 
     def __repr__(self) -> str:
@@ -95,16 +97,21 @@ class Store:
             finally:
                 shutil.rmtree(hand, ignore_errors=True)
 
+    def exists(self) -> bool:
+        """Whether there is anything at ``root``. Raises ``StoreError`` if that cannot be told."""
+        with self._naming("read"):
+            return self.root.exists()
+
     def check_readable(self) -> None:
         """Raise ``StoreError`` unless there is a folder that can be listed."""
-        if not self.root.exists():
+        if not self.exists():
             raise StoreError(f"there are no records at {self.root}; mqbench run makes them")
         with self._naming("read"):
             next(self.root.iterdir(), None)
 
     def check_writable(self) -> None:
         """Raise ``StoreError`` unless a record could be written now; leaves nothing behind."""
-        folder = self.root if self.root.exists() else self.root.parent
+        folder = self.root if self.exists() else self.root.parent
         with self._naming("write"), tempfile.TemporaryDirectory(prefix=".mqbench-", dir=folder):
             pass
 
@@ -135,9 +142,10 @@ class Store:
             raise
         except OSError as error:
             parent, reason = self.root.parent, error.strerror
-            if not parent.is_dir():
+            # Not the methods of Path, which raise once more.
+            if not os.path.isdir(parent):
                 reason = f"there is no folder {parent}"
-            elif self.root.exists() and not self.root.is_dir():
+            elif os.path.exists(self.root) and not os.path.isdir(self.root):
                 reason = "it is not a folder"
             raise StoreError(f"cannot {action} {self.root}: {reason}") from error
 

@@ -97,7 +97,30 @@ class Study(BaseModel):
         for name in ("architecture", "dataset"):
             if name not in self.axes:
                 raise ValueError(f"{name} is missing; give one or a list")
+        if {} in self.exclude:
+            raise ValueError("exclude: an empty table leaves out everything; give the axes that it is about")
+        self._check_float()
+        if next(self.settings(), None) is None:
+            raise ValueError("exclude: nothing of the study is left; leave out less")
         return self
+
+    def _check_float(self) -> None:
+        """Refuse axes that no network of the study takes, rather than run it without them."""
+        parts = [{**self.axes, **more} for more in self.include]
+        idle = [] if any(map(_quantizes, parts)) or _quantizes(self.axes) else [*self.axes]
+        idle += [
+            name
+            for more, all_ in zip(self.include, parts, strict=True)
+            if not _quantizes(all_)
+            for name in more
+        ]
+        names = ", ".join(dict.fromkeys(name for name in idle if name not in _OF_FLOAT))
+        if names and "algorithm" not in self.axes:
+            raise ValueError(f"algorithm is missing, and {names} needs one; give one or a list")
+        if names:
+            raise ValueError(
+                f"the float network takes no {names}; give an algorithm that does, or leave it out"
+            )
 
     def settings(self) -> Iterator[Setting]:
         """The settings of the study, in the order of the axes, each one once.
@@ -111,9 +134,22 @@ class Study(BaseModel):
                 yield setting
 
     def replaced(self, axes: Mapping[str, Any]) -> "Study":
-        """The study with other values on some axes."""
+        """The study with other values on some axes.
+
+        What is left of it that only quantized networks take is dropped if there are none any more.
+
+        Raises:
+            RequestError: an unknown axis, a value that its axis does not take, or nothing is left.
+        """
+        new = _axes(axes)
+        merged = {**self.axes, **new}
+        if not _quantizes(merged) and not any(_quantizes({**merged, **more}) for more in self.include):
+            merged = {name: values for name, values in merged.items() if name in _OF_FLOAT or name in new}
         fields = {name: getattr(self, name) for name in Study.model_fields}
-        return Study(**{**fields, "axes": {**self.axes, **_axes(axes)}})
+        try:
+            return Study(**{**fields, "axes": merged})
+        except ValidationError as error:
+            raise RequestError(explain(error)) from None
 
     def _all(self) -> Iterator[Setting]:
         for setting in _grid(self.axes):
@@ -121,6 +157,10 @@ class Study(BaseModel):
                 yield setting
         for more in self.include:
             yield from _grid({**self.axes, **more})
+
+
+def _quantizes(axes: Mapping[str, tuple[Any, ...]]) -> bool:
+    return any(name != FLOAT for name in axes.get("algorithm", (FLOAT,)))
 
 
 def _grid(axes: Mapping[str, tuple[Any, ...]]) -> Iterator[Setting]:

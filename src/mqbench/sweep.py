@@ -48,6 +48,14 @@ def check_names(settings: Iterable[Setting]) -> None:
                 entries.check(name)
 
 
+def _check_added(settings: Sequence[Setting]) -> None:
+    """Raise ``RequestError`` if a file of the user that is needed cannot be used."""
+    for field, package in _NAMED.items():
+        entries: Any = import_module(f"mqbench.{package}")
+        for name in dict.fromkeys(getattr(setting, field) for setting in settings):
+            entries.check_added(name)
+
+
 def ignore(event: Event) -> None:
     """Listen to nothing."""
 
@@ -92,7 +100,7 @@ def sweep(
     start: Callable[[int], Executor] = executors[executor]
     runs = plan(settings)
     check_names(runs)
-    if store.root.exists():
+    if store.exists():
         store.check_readable()
     done: dict[Setting, Record] = {}
     for setting in runs:
@@ -106,6 +114,7 @@ def sweep(
 
     store.check_writable()
     # Only now, because it imports torch: a study that is done is printed without.
+    _check_added(missing)
     resolve(f"{work.partition(':')[0]}:validate")(missing)
     store.clean()
     task = Task(

@@ -2,4 +2,4 @@
 
 from mqbench.catalog import Catalog
 
-Catalog.adopt(__name__, "ALGORITHM")
+Catalog.adopt(__name__, "ALGORITHM", instance_of="mqbench.algorithm:Algorithm")

@@ -88,6 +88,9 @@ class ClippedActivation(FakeQuantize):
         if self.beta is not None and self.learned:
             self.beta.requires_grad_(not self._nonnegative)
         if own or not self.learned:
+            self.alpha.data.fill_(self.initial)
+            if self.beta is not None:
+                self.beta.data.fill_(-self.initial)
             return
         scheme = self.scheme
         self.alpha.data.copy_((scheme.quant_max - qparams.zero_point) * qparams.scale)

@@ -83,6 +83,7 @@ class WeightRange(RangeQuantizer):
     """The range is recomputed from the weight at every step; there is nothing to calibrate."""
 
     needs_calibration = False
+    uses_observer = False
 
     def weight_range(self, w: Tensor) -> tuple[Tensor, Tensor]:
         """Range of a (transformed) weight, 0-d or ``[channels]``; by default its minimum and maximum."""
@@ -111,8 +112,8 @@ class MovingRange(RangeQuantizer):
         lo, hi = torch.aminmax(x)
         return lo, hi
 
-    def begin_calibration(self, observer: str | None = None) -> None:
-        super().begin_calibration(observer)
+    def begin_calibration(self, observer: str | None = None, name: str = "this quantizer") -> None:
+        super().begin_calibration(observer, name)
         self._first = True
 
     @torch.no_grad()

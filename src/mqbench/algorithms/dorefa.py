@@ -34,6 +34,7 @@ class DoReFaActivation(ClippedActivation):
 
     initial: ClassVar[float] = 1.0
     learned: ClassVar[bool] = False
+    uses_observer: ClassVar[bool] = False
 
 
 ALGORITHM = Algorithm(

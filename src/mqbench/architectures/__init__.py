@@ -28,4 +28,4 @@ class Architectures(Catalog[Any]):
         return super().__getitem__(name)
 
 
-Architectures.adopt(__name__, "ARCHITECTURE")
+Architectures.adopt(__name__, "ARCHITECTURE", instance_of="mqbench.architectures._base:Architecture")

@@ -2,4 +2,4 @@
 
 from mqbench.catalog import Catalog
 
-Catalog.adopt(__name__, "BACKEND")
+Catalog.adopt(__name__, "BACKEND", instance_of="mqbench.backends._base:Backend")

@@ -2,4 +2,4 @@
 
 from mqbench.catalog import Catalog
 
-Catalog.adopt(__name__, "DATASET")
+Catalog.adopt(__name__, "DATASET", instance_of="mqbench.data._base:Dataset")

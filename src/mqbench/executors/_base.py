@@ -4,6 +4,7 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib import import_module
+from textwrap import shorten
 from typing import Any, Protocol, Self
 
 from mqbench.catalog import load
@@ -12,6 +13,7 @@ from mqbench.record import Record, Setting
 from mqbench.store import Store
 
 WORK = "mqbench.runner:run"
+_REASON_LENGTH = 400
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,8 +125,13 @@ def finished(store: Store, setting: Setting) -> Record | None:
 
 
 def failed(setting: Setting, reason: str, error: str) -> Record:
-    """The record of a run that could not be made; ``reason`` is cut to its first line."""
-    return Record(setting=setting, outcome="failed", reason=reason.partition("\n")[0], error=error)
+    """The record of a run that could not be made; ``reason`` is cut to its first two lines that say something.
+
+    The first alone may be no more than "Error(s) in loading state_dict for X:".
+    """
+    lines = [line for line in reason.splitlines() if any(map(str.isalnum, line))]
+    short = shorten(" ".join(lines[:2]), _REASON_LENGTH, placeholder=" ...")
+    return Record(setting=setting, outcome="failed", reason=short, error=error)
 
 
 def resolve(work: str) -> Any:

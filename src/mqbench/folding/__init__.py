@@ -2,4 +2,4 @@
 
 from mqbench.catalog import Catalog
 
-Catalog.adopt(__name__, "FOLDING")
+Catalog.adopt(__name__, "FOLDING", instance_of="mqbench.folding._base:Folding")

@@ -2,4 +2,4 @@
 
 from mqbench.catalog import Catalog
 
-Catalog.adopt(__name__, "OBSERVER")
+Catalog.adopt(__name__, "OBSERVER", subclass_of="mqbench.observers._base:Observer")

@@ -1,10 +1,13 @@
 """The paper's Table 7 for a terminal, or for a pipe."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from itertools import groupby
+from textwrap import wrap as wrapped
 from typing import Any
 
 from rich import box
-from rich.console import Console, ConsoleOptions, RenderResult
+from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.constrain import Constrain
 from rich.table import Table
 from rich.text import Text
@@ -19,10 +22,16 @@ TITLES = {
 }
 
 
-class ResultTable:
-    """A rich renderable of `rows`: one line per cell where the console is wide enough, else two.
+_Rows = Sequence[Mapping[str, Any]]
+_Cell = tuple[Text, list[str]]
 
-    On a terminal the best of a column is bold; elsewhere it has a star.
+
+class ResultTable:
+    """A rich renderable of `rows`, in the first of four layouts that the console is wide enough for.
+
+    A line for each row; the same with two lines in a cell; a part for each architecture with its float
+    accuracy in the title; a line for each cell. On a terminal the best of a column is bold; elsewhere it
+    has a star.
     """
 
     def __init__(self, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -34,42 +43,70 @@ class ResultTable:
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """The table and a legend of what occurs in it."""
         star = not console.is_terminal
-        table = self._table(" ", star=star)
-        if console.measure(table, options=options.update(width=10_000)).maximum > options.max_width:
-            table = self._table("\n", star=star)
-        yield table
+        endless = options.update(width=10_000)
+        layout: Sequence[RenderableType] = ()
+        for layout in self._layouts(star=star):
+            if all(console.measure(part, options=endless).maximum <= options.max_width for part in layout):
+                break
+        yield from layout
         yield ""
         yield Constrain(Text(" ".join(self._legend(star=star)), style="dim"), min(options.max_width, 100))
 
-    def _table(self, break_: str, *, star: bool) -> Table:
-        table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1 if break_ == " " else 0, 0, 0))
-        table.add_column("Architecture", overflow="fold")
-        table.add_column("FP", justify="right", overflow="fold")
-        table.add_column("Algorithm", overflow="fold")
-        for name in self.backends:
-            table.add_column(TITLES.get(name, name), overflow="fold")
-        if self.backends:
-            table.add_column("Avg. HW", overflow="fold")
+    def _layouts(self, *, star: bool) -> Iterator[Sequence[RenderableType]]:
+        yield [self._grid(self.rows, " ", star=star, places=True)]
+        yield [self._grid(self.rows, "\n", star=star, places=True)]
+        groups = [list(rows) for _, rows in groupby(self.rows, _place)]
+        for one in (partial(self._grid, break_="\n", places=False), self._list):
+            yield [part for rows in groups for part in (self._title(rows), one(rows, star=star), "")][:-1]
+
+    def _grid(self, rows: _Rows, break_: str, *, star: bool, places: bool) -> Table:
+        table = _empty(1 if break_ == " " else 0)
+        if places:
+            table.add_column("Architecture", no_wrap=True)
+            table.add_column("FP", justify="right", no_wrap=True)
+        average = ["Avg. HW"] if self.backends else []
+        for title in ("Algorithm", *(TITLES.get(name, name) for name in self.backends), *average):
+            table.add_column(title, no_wrap=True)
         before = None
-        for row in self.rows:
-            place = (row["architecture"], row["dataset"])
-            if before not in (None, place):
+        for row in rows:
+            if places and before not in (None, _place(row)):
                 table.add_section()
-            head = ["", ""] if place == before else [self._place(row), _number(row["float_accuracy"])]
-            cells = [self._cell(row["backends"].get(name), break_, star=star) for name in self.backends]
-            label = break_ + row["label"] if row["label"] else ""
-            average = [self._hardware(row, break_)] if self.backends else []
-            table.add_row(*head, row["algorithm"] + label, *cells, *average)
-            before = place
+            head = [self._name(row), _number(row["float_accuracy"])] if before != _place(row) else ["", ""]
+            cells = [self._cell(row["backends"].get(name), star=star) for name in self.backends]
+            cells += [self._hardware(row)] if self.backends else []
+            texts = [Text(break_).join([value, *map(Text, notes)]) for value, notes in cells]
+            algorithm = break_.join([row["algorithm"], *_label(row, wrap=break_ != " ")])
+            table.add_row(*(head if places else []), algorithm, *texts)
+            before = _place(row)
         return table
 
-    def _place(self, row: Mapping[str, Any]) -> str:
-        several = len({other["dataset"] for other in self.rows}) > 1
-        return f"{row['architecture']} {row['dataset']}" if several else str(row["architecture"])
+    def _list(self, rows: _Rows, *, star: bool) -> Table:
+        table = _empty(0)
+        for title in ("Algorithm", "Top-1", "Gap"):
+            table.add_column(title, overflow="fold", no_wrap=title == "Top-1")
+        for row in rows:
+            table.add_section()
+            for text in (row["algorithm"], *_label(row, wrap=True)):
+                table.add_row(text)
+            cells = [(name, cell) for name in self.backends if (cell := row["backends"].get(name))]
+            lines = [(TITLES.get(name, name), *self._cell(cell, star=star)) for name, cell in cells]
+            for name, value, notes in [*lines, *([("Avg. HW", *self._hardware(row))] if lines else [])]:
+                table.add_row(f"  {name}", value, " ".join(notes))
+        return table
 
-    def _cell(self, cell: Mapping[str, Any] | None, break_: str, *, star: bool) -> Text:
+    def _title(self, rows: _Rows) -> Text:
+        float_accuracy = rows[0]["float_accuracy"]
+        title = Text(self._name(rows[0]), style="bold")
+        return title if float_accuracy is None else title.append(f", FP {_number(float_accuracy)}")
+
+    def _name(self, row: Mapping[str, Any]) -> str:
+        several = len({other["dataset"] for other in self.rows}) > 1
+        return " ".join(_place(row)) if several else str(row["architecture"])
+
+    def _cell(self, cell: Mapping[str, Any] | None, *, star: bool) -> _Cell:
+        """The value, and notes on it."""
         if cell is None:
-            return Text("-")
+            return Text("-"), []
         nc = 0 < cell["seeds"] == cell["not_converged"]
         value = "NC" if nc else _mean(cell["mean"], cell["spread"], 1) if cell["seeds"] else "failed"
         mark = ("*" if star and cell["best"] else "") + ("" if cell["deployable"] else "†")
@@ -82,13 +119,12 @@ class ResultTable:
             notes.append(f"fail {cell['failed']}/{_runs(cell)}")
         if _runs(cell) < self.seeds:
             notes.append(f"n={_runs(cell)}")
-        second = "".join(break_ + note for note in notes)
-        return Text.assemble((value, "bold" if cell["best"] else ""), mark, second)
+        return Text.assemble((value, "bold" if cell["best"] else ""), mark), notes
 
-    def _hardware(self, row: Mapping[str, Any], break_: str) -> str:
+    def _hardware(self, row: Mapping[str, Any]) -> _Cell:
         text = _mean(row["hardware_mean"], row["hardware_std"] if row["hardware_count"] > 1 else None, 2)
         missing = row["hardware_count"] < len(set(self.backends) - {"academic"})
-        return f"{text}{break_}of {row['hardware_count']}" if missing and row["hardware_count"] else text
+        return Text(text), [f"of {row['hardware_count']}"] if missing and row["hardware_count"] else []
 
     def _legend(self, *, star: bool) -> Iterator[str]:
         cells = [cell for row in self.rows for cell in row["backends"].values()]
@@ -110,6 +146,21 @@ class ResultTable:
             yield "n: runs there are, where fewer than elsewhere."
         if not all(cell["deployable"] for cell in cells):
             yield "†: simulated only, cannot be deployed."
+
+
+def _empty(padding: int) -> Table:
+    return Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, padding, 0, 0))
+
+
+def _place(row: Mapping[str, Any]) -> tuple[str, str]:
+    return row["architecture"], row["dataset"]
+
+
+def _label(row: Mapping[str, Any], *, wrap: bool) -> list[str]:
+    label: str = row["label"]
+    if wrap:
+        return wrapped(label, max(14, len(row["algorithm"])), break_long_words=False)
+    return [label] if label else []
 
 
 def _runs(cell: Mapping[str, Any]) -> int:
