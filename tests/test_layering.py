@@ -15,7 +15,7 @@ ROOMS = [
     {"errors", "py.typed"},
     {"catalog", "scheme"},
     {"record"},
-    {"record_file", "store", "metrics", "study"},
+    {"record_file", "store", "metrics", "study", "provenance"},
     {"frame", "report"},
     {"functional"},
     {"observers"},

@@ -319,3 +319,31 @@ def test_the_frame_of_an_empty_store_has_the_same_columns(store: Store) -> None:
     assert empty.schema == records(store).schema
     assert empty.schema["accuracy"] == polars.Float64
     assert empty.schema["bn_folding"] == polars.Int64
+
+
+def test_a_name_that_the_system_does_not_take(tmp_path: Path) -> None:
+    store = Store(tmp_path / ("n" * 300))
+    for act in (store.exists, store.check_readable, store.check_writable, lambda: list(store)):
+        with pytest.raises(StoreError, match=r"(?i)name too long"):
+            act()
+
+
+def test_an_empty_name_is_refused() -> None:
+    with pytest.raises(StoreError, match="empty name"):
+        Store("")
+    assert Store(".").exists()
+
+
+def test_a_retired_record_is_removed_only_when_another_is_there(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.put(FAILED)
+    there = []
+
+    def look(path: Path, *, ignore_errors: bool) -> None:
+        if path.name.startswith(".old"):
+            there.append(store.get(OK.setting))
+
+    monkeypatch.setattr("mqbench.store.shutil.rmtree", look)
+    store.put(OK, replace=True)
+    assert there == [OK]

@@ -125,7 +125,7 @@ def test_axes_of_an_include_may_stand_above_it() -> None:
 
 
 def test_replaced_by_what_is_left_out() -> None:
-    grid = Study(name="s", axes=BASE | {"algorithms": ["lsq", "pact"]}, exclude=({"algorithm": "pact"},))
+    grid = Study(name="s", axes=BASE | {"algorithms": ["lsq", "pact"]}, exclude=({"algorithm": ("pact",)},))
     with pytest.raises(RequestError, match="nothing of the study is left"):
         grid.replaced({"algorithm": "pact"})
 

@@ -93,7 +93,7 @@ def test_what_a_run_raises_is_its_outcome(store: Store, notes: str, jobs: int) -
     failed = [record for record in made if record.outcome == "failed"]
     assert [record.setting.seed for record in failed] == [1, 1]
     for record in failed:
-        assert record.reason == "ArithmeticError: seed 1 is bad"
+        assert record.reason == "ArithmeticError: seed 1 is bad and here is why"
         assert record.error is not None
         assert "Traceback" in record.error
         assert "and here is why" in record.error

@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from mqbench.record import Record, Setting
-from mqbench.report.rows import rows
+from mqbench.report.rows import averages, rows
 from mqbench.report.table import ResultTable
 from test_metrics import BACKENDS, paper, record
 
@@ -16,7 +16,7 @@ from test_metrics import BACKENDS, paper, record
 def shown(records: list[Record], *, width: int = 10_000, terminal: bool = False) -> str:
     file = io.StringIO()
     console = Console(file=file, width=width, force_terminal=terminal, color_system=None, highlight=False)
-    console.print(ResultTable(rows(records)))
+    console.print(ResultTable(rows(records), averages(records)))
     return file.getvalue()
 
 
@@ -113,7 +113,7 @@ def test_nothing_is_best_where_nothing_converged() -> None:
 def test_the_best_is_bold_on_a_terminal_and_starred_in_a_pipe() -> None:
     records = [record(70.0), record(60.0, algorithm="dsq")]
     console = Console(width=200, force_terminal=True, color_system="standard", file=io.StringIO())
-    console.print(ResultTable(rows(records)))
+    console.print(ResultTable(rows(records), averages(records)))
     text = console.file.getvalue()  # type: ignore[attr-defined]
     assert "\x1b[1m70.0\x1b[0m" in text
     assert "\x1b[1m60.0" not in text
@@ -176,6 +176,32 @@ def test_rows_of_an_architecture_stay_together() -> None:
         ("b", "lsq"),
         ("b", "dsq"),
     ]
+
+
+def test_averages_over_architectures() -> None:
+    lsq, dsq = (next(row for row in averages(paper()) if row["algorithm"] == name) for name in ("lsq", "dsq"))
+    assert "architecture" not in lsq
+    assert lsq["architectures"] == 5
+    assert lsq["backends"]["academic"]["mean"] == pytest.approx(72.8)
+    assert dsq["backends"]["tvm"]["mean"] == pytest.approx(47.08)  # NC counts as 0
+    assert json.loads(json.dumps([lsq, dsq])) == [lsq, dsq]
+    text = shown(paper())
+    found = line(text, "Avg. Arch.").split()
+    assert found[:6] == ["Avg.", "Arch.", "-", "lsq", "72.8±2.5", "70.2±3.8"]
+    assert found[-1] == "-"
+    assert "Avg. Arch.: mean" in text
+
+
+def test_an_average_over_some_of_the_architectures_says_so() -> None:
+    records = [record(60.0), record(70.0, architecture="b"), record(50.0, backend="tvm")]
+    (row,) = averages(records)
+    assert row["backends"]["tvm"] == {"mean": 50.0, "std": 0.0, "count": 1}
+    assert line(shown(records), "Avg. Arch.").split()[3:] == ["lsq", "65.0±5.0", "50.0", "of", "1", "-"]
+
+
+def test_one_architecture_has_no_average() -> None:
+    assert averages(full()) == []
+    assert "Avg. Arch." not in shown(full())
 
 
 def test_a_lone_float_network_has_a_row() -> None:

@@ -1,9 +1,11 @@
 """Float model to graph: `torch.export`, then lifted back to modules under their original names."""
 
 import copy
+import io
+import logging
 import traceback
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, redirect_stderr, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -73,7 +75,7 @@ def _batch_of_two(example_inputs: Tensor | Sequence[Tensor]) -> tuple[Tensor, ..
 def _export(model: nn.Module, inputs: tuple[Tensor, ...]) -> fx.GraphModule:
     dynamic = tuple({0: Dim.AUTO} for _ in inputs)
     try:
-        with torch.no_grad():
+        with torch.no_grad(), _quiet_export():
             program = torch.export.export(model, inputs, dynamic_shapes=dynamic, strict=False)
     except Exception as error:
         line = _model_line(error.__traceback__)
@@ -156,6 +158,18 @@ def _check_equal(model: nn.Module, captured: fx.GraphModule, inputs: tuple[Tenso
         raise CaptureError(
             f"cannot capture {name}: its graph computes something else, off by up to {worst:.3g}"
         )
+
+
+@contextmanager
+def _quiet_export() -> Iterator[None]:
+    """The exporter logs whole graphs before it raises; the error says what matters."""
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        with redirect_stderr(io.StringIO()):
+            yield
+    finally:
+        logging.disable(before)
 
 
 @contextmanager

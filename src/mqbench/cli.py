@@ -21,7 +21,7 @@ from mqbench.arguments import Axes, whole
 from mqbench.errors import MQBenchError, UnknownNameError
 from mqbench.record import Record
 from mqbench.record_file import plain
-from mqbench.report.rows import rows
+from mqbench.report.rows import averages, rows
 from mqbench.report.table import ResultTable
 from mqbench.store import Store
 from mqbench.study import Study, load_study
@@ -218,12 +218,20 @@ def _show(asked: Study, store: Store, records: list[Record], *, missing: int, as
     if as_json:
         about = {"study": asked.name, "store": str(store.root), "runs": total, "missing": missing}
         listed = [{"key": record.setting.key, **plain(record)} for record in records]
-        _print_json({**about, "outcomes": outcomes, "rows": rows(records), "records": listed})
+        _print_json(
+            {
+                **about,
+                "outcomes": outcomes,
+                "rows": rows(records),
+                "averages": averages(records),
+                "records": listed,
+            }
+        )
         return
     console = _console(sys.stdout)
     if asked.title:
         console.print(asked.title, markup=False, soft_wrap=True)
-    console.print(ResultTable(rows(records)))
+    console.print(ResultTable(rows(records), averages(records)))
     parts = [f"{count} {name.replace('_', ' ')}" for name, count in outcomes.items() if count]
     parts += [f"{missing} missing (mqbench run makes them)"] if missing else []
     text = f"{total} runs: {', '.join(parts)}. Records: {store.root}{os.sep}"

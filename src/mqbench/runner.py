@@ -1,14 +1,8 @@
 """One Setting -> one Record: load or train the float network, quantize, calibrate, train, evaluate."""
 
-import platform
-import subprocess
-import sys
-import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +19,9 @@ from mqbench.data._base import Dataset, Splits
 from mqbench.errors import IncompatibleError, RequestError, StoreError
 from mqbench.plan import Plan
 from mqbench.preparation import prepare
+from mqbench.provenance import Clock
 from mqbench.quantizer import Role
-from mqbench.record import FLOAT, Provenance, Record, Setting
+from mqbench.record import FLOAT, Record, Setting
 from mqbench.store import Store
 from mqbench.training import EVALUATION_BATCH, Training, calibration_batches, evaluate, train
 
@@ -130,7 +125,7 @@ class _Task:
 def _run_float(
     setting: Setting, store: Store | None, data: str | None, threads: int, progress: Progress
 ) -> tuple[Record, dict[str, Tensor]]:
-    clock = _Clock(threads)
+    clock = Clock(threads)
     task = _Task.of(setting, data)
     torch.manual_seed(setting.seed)
     model = task.build()
@@ -151,7 +146,7 @@ def _run_quantized(
     setting: Setting, store: Store | None, data: str | None, threads: int, progress: Progress
 ) -> Record:
     float_record, weights = _float_network(setting.float_setting, store, data, threads, progress)
-    clock = _Clock(threads)
+    clock = Clock(threads)
     task = _Task.of(setting, data)
     model = task.build()
     try:
@@ -242,7 +237,7 @@ def _record(
     float_accuracy: float | None,
     calibrated: float | None,
     deployable: bool,
-    clock: "_Clock",
+    clock: Clock,
 ) -> Record:
     converged = trained.not_converged is None
     return Record(
@@ -256,50 +251,6 @@ def _record(
         curve=trained.curve,
         provenance=clock.provenance(),
     )
-
-
-class _Clock:
-    """When, where and with what a run was made."""
-
-    def __init__(self, threads: int) -> None:
-        self.threads = threads
-        self.started = datetime.now(UTC)
-        self.begin = time.perf_counter()
-
-    def provenance(self) -> Provenance:
-        packages = ("mqbench", "torch", "numpy")
-        return Provenance(
-            started=self.started.isoformat(timespec="seconds"),
-            seconds=round(time.perf_counter() - self.begin, 3),
-            hostname=platform.node(),
-            machine=f"{platform.system()} {platform.machine()}",
-            threads=self.threads,
-            python=sys.version.split()[0],
-            versions={name: _version(name) for name in packages},
-            git_revision=_git_revision(),
-        )
-
-
-def _version(package: str) -> str:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return "unknown"
-
-
-def _git_revision() -> str | None:
-    """Revision of the source tree that this package runs from, None for an installed copy."""
-    folder = Path(__file__).parents[2]
-    if not (folder / ".git").exists():
-        return None
-    try:
-        result = subprocess.run(
-            ["git", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=12"],
-            capture_output=True, text=True, timeout=10, check=True,
-        )  # fmt: skip
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return result.stdout.strip()
 
 
 @contextmanager

@@ -82,6 +82,7 @@ class Store:
             StoreError: the folder cannot be written.
         """
         home, hand = self._home(record.setting), self._sibling(record.setting.key, "new")
+        away = []  # removed once there is a record again, so that a kill leaves no half of one to put back
         with self._naming("write"):
             try:
                 self.root.mkdir(exist_ok=True)
@@ -92,10 +93,11 @@ class Store:
                         continue
                     if not _replaceable(retired):  # another writer finished between the look and the move
                         hand, retired = retired, hand
-                    shutil.rmtree(retired, ignore_errors=True)
+                    away.append(retired)
                 record_file.sync(self.root)
             finally:
-                shutil.rmtree(hand, ignore_errors=True)
+                for path in (hand, *away):
+                    shutil.rmtree(path, ignore_errors=True)
 
     def exists(self) -> bool:
         """Whether there is anything at ``root``. Raises ``StoreError`` if that cannot be told."""

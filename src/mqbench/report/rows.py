@@ -1,6 +1,7 @@
 """The paper's Table 7 as plain data: one row per algorithm, one entry in it per inference library."""
 
 from collections.abc import Iterable, Mapping
+from dataclasses import asdict
 from typing import Any
 
 from mqbench import metrics
@@ -53,6 +54,38 @@ def rows(records: Iterable[Record]) -> list[dict[str, Any]]:
             **_hardware(cells),
         }
         for row, cells in _sorted(table, labels)
+    ]
+
+
+def averages(records: Iterable[Record]) -> list[dict[str, Any]]:
+    """One row per algorithm of several architectures, over them, as JSON values (the paper's Table 4).
+
+    ``label`` and the fields of the setting are as in `rows`, without the architecture; ``architectures`` counts
+    them. ``backends`` maps each backend to ``mean``, ``std`` (population) and ``count`` of the architectures
+    that have a value.
+    """
+    table = metrics.cells(records)
+    labels = _labels(table)
+    groups: dict[Setting, list[Setting]] = {}
+    for row in table:
+        groups.setdefault(row.model_copy(update={"architecture": ""}), []).append(row)
+    return [
+        {
+            **group.model_dump(mode="json", exclude={"architecture", "seed", "backend"}),
+            "label": labels[members[0]],
+            "architectures": len(members),
+            "backends": {
+                name: asdict(found)
+                for name in dict.fromkeys(name for row in members for name in table[row])
+                if (
+                    found := metrics.architecture_robustness(
+                        table[r][name] for r in members if name in table[r]
+                    )
+                )
+            },
+        }
+        for group, members in groups.items()
+        if len(members) > 1
     ]
 
 

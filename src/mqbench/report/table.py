@@ -25,6 +25,8 @@ TITLES = {
 _Rows = Sequence[Mapping[str, Any]]
 _Cell = tuple[Text, list[str]]
 
+_NOTHING = {"float_accuracy": None, "hardware_mean": None, "hardware_std": None, "hardware_count": 0}
+
 
 class ResultTable:
     """A rich renderable of `rows`, in the first of four layouts that the console is wide enough for.
@@ -34,8 +36,10 @@ class ResultTable:
     has a star.
     """
 
-    def __init__(self, rows: Sequence[Mapping[str, Any]]) -> None:
+    def __init__(self, rows: _Rows, averages: _Rows = ()) -> None:
         self.rows = rows
+        averages = sorted(averages, key=lambda row: str(row["dataset"]))
+        self.shown = [*rows, *({"architecture": "Avg. Arch.", **_NOTHING, **row} for row in averages)]
         found = {name for row in rows for name in row["backends"]}
         self.backends = [*(name for name in TITLES if name in found), *sorted(found - set(TITLES))]
         self.seeds = max((_runs(cell) for row in rows for cell in row["backends"].values()), default=0)
@@ -53,9 +57,9 @@ class ResultTable:
         yield Constrain(Text(" ".join(self._legend(star=star)), style="dim"), min(options.max_width, 100))
 
     def _layouts(self, *, star: bool) -> Iterator[Sequence[RenderableType]]:
-        yield [self._grid(self.rows, " ", star=star, places=True)]
-        yield [self._grid(self.rows, "\n", star=star, places=True)]
-        groups = [list(rows) for _, rows in groupby(self.rows, _place)]
+        yield [self._grid(self.shown, " ", star=star, places=True)]
+        yield [self._grid(self.shown, "\n", star=star, places=True)]
+        groups = [list(rows) for _, rows in groupby(self.shown, _place)]
         for one in (partial(self._grid, break_="\n", places=False), self._list):
             yield [part for rows in groups for part in (self._title(rows), one(rows, star=star), "")][:-1]
 
@@ -72,7 +76,7 @@ class ResultTable:
             if places and before not in (None, _place(row)):
                 table.add_section()
             head = [self._name(row), _number(row["float_accuracy"])] if before != _place(row) else ["", ""]
-            cells = [self._cell(row["backends"].get(name), star=star) for name in self.backends]
+            cells = [self._cell(row, name, star=star) for name in self.backends]
             cells += [self._hardware(row)] if self.backends else []
             texts = [Text(break_).join([value, *map(Text, notes)]) for value, notes in cells]
             algorithm = break_.join([row["algorithm"], *_label(row, wrap=break_ != " ")])
@@ -88,8 +92,8 @@ class ResultTable:
             table.add_section()
             for text in (row["algorithm"], *_label(row, wrap=True)):
                 table.add_row(text)
-            cells = [(name, cell) for name in self.backends if (cell := row["backends"].get(name))]
-            lines = [(TITLES.get(name, name), *self._cell(cell, star=star)) for name, cell in cells]
+            names = [name for name in self.backends if name in row["backends"]]
+            lines = [(TITLES.get(name, name), *self._cell(row, name, star=star)) for name in names]
             for name, value, notes in [*lines, *([("Avg. HW", *self._hardware(row))] if lines else [])]:
                 table.add_row(f"  {name}", value, " ".join(notes))
         return table
@@ -103,10 +107,15 @@ class ResultTable:
         several = len({other["dataset"] for other in self.rows}) > 1
         return " ".join(_place(row)) if several else str(row["architecture"])
 
-    def _cell(self, cell: Mapping[str, Any] | None, *, star: bool) -> _Cell:
+    def _cell(self, row: Mapping[str, Any], backend: str, *, star: bool) -> _Cell:
         """The value, and notes on it."""
+        cell = row["backends"].get(backend)
         if cell is None:
             return Text("-"), []
+        if "architectures" in row:
+            missing = cell["count"] < row["architectures"]
+            text = _mean(cell["mean"], cell["std"] if cell["count"] > 1 else None, 1)
+            return Text(text), [f"of {cell['count']}"] if missing else []
         nc = 0 < cell["seeds"] == cell["not_converged"]
         value = "NC" if nc else _mean(cell["mean"], cell["spread"], 1) if cell["seeds"] else "failed"
         mark = ("*" if star and cell["best"] else "") + ("" if cell["deployable"] else "†")
@@ -138,6 +147,8 @@ class ResultTable:
         yield f"Top-1 % on {datasets}{at}{over} (hardware gap = Academic - hardware)."
         yield "Avg. HW: mean±population std over the hardware settings."
         yield f"{'Star' if star else 'Bold'}: best of the column."
+        if len(self.shown) > len(self.rows):
+            yield "Avg. Arch.: mean±population std over the architectures."
         if any(cell["not_converged"] for cell in cells):
             yield "NC: not converged, counts as 0."
         if any(cell["failed"] for cell in cells):
