@@ -170,3 +170,29 @@ def test_pact_starts_at_six_again() -> None:
     assert fq.alpha != 6
     mqbench.calibrate(q, [images()])
     assert fq.alpha == 6
+
+
+@pytest.mark.parametrize("folding", [-1, 2, 4])
+@pytest.mark.parametrize(
+    "batches", [[torch.full((2, 3, 12, 12), torch.nan)], [images(), images()[:0]]], ids=["nan", "empty"]
+)
+def test_bad_data_for_batch_norm_calibration_changes_nothing(folding: int, batches: list[Tensor]) -> None:
+    q = mqbench.prepare(
+        trained(Net(Basic())), images(), backend="fbgemm", algorithm="lsq", bn_folding=folding
+    )
+    mqbench.calibrate(q, [images()])
+    before = {k: v.clone() for k, v in q.state_dict().items()}
+    with pytest.raises(CalibrationError):
+        mqbench.calibrate_bn(q, batches)
+    assert all(torch.equal(v, before[k]) for k, v in q.state_dict().items())
+    assert torch.isfinite(q(images())).all()
+
+
+def test_batch_norm_calibration_remembers_the_observer() -> None:
+    q, other = prepared("lsq"), prepared("lsq")
+    for model, again in ((q, None), (other, "minmax")):
+        mqbench.calibrate(model, [images()], weights="minmax")
+        mqbench.calibrate_bn(model, [images()], weights=again)
+    assert torch.equal(
+        q.get_submodule("stem.0").weight_quantizer.scale, other.get_submodule("stem.0").weight_quantizer.scale
+    )

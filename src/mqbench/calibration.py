@@ -27,7 +27,9 @@ def calibrate(
     Args:
         model: from `prepare`.
         batches: input tensors, or sequences whose first item is one (labels are ignored).
-        weights, activations: observer names; None is the algorithm's own initialisation.
+        weights, activations: observer names; None is the algorithm's own initialisation. A quantizer whose
+            range follows a rule of its own (``uses_observer`` is False: DoReFa, the weights of PACT and DSQ)
+            keeps to the rule.
 
     Raises:
         UnknownNameError: no such observer.
@@ -69,10 +71,10 @@ def calibrate_bn(model: nn.Module, batches: Iterable[Batch], *, weights: str | N
     Args:
         model: from `prepare`, calibrated.
         batches: as for `calibrate`; the paper uses 4096 training images.
-        weights: observer for the folded weights; None is the algorithm's own initialisation.
+        weights: observer for the folded weights; None is the one they were calibrated with.
 
     Raises:
-        CalibrationError: no batch.
+        CalibrationError: no batch, an empty one, or data that is not finite; nothing is changed then.
     """
     _check(model, batches, weights)
     with _evaluating(model), _collecting(model) as averages:
@@ -82,6 +84,8 @@ def calibrate_bn(model: nn.Module, batches: Iterable[Batch], *, weights: str | N
             first = batch if first is None else first
         if first is None:
             raise CalibrationError("batch-norm calibration needs at least one batch, got none")
+    for average in averages:
+        average.check()
     for average in averages:
         average.store()
     _recalibrate_folded(model, first, weights)
@@ -131,7 +135,8 @@ def _recalibrate_folded(model: nn.Module, batch: Batch, observer: str | None) ->
     if not folded:
         return
     with _evaluating(model):
-        _begin(folded, observer)
+        for name, fq in folded:
+            fq.begin_calibration(observer or fq.calibrated_with, name)
         model(*_inputs(model, batch))
         _end(folded)
 

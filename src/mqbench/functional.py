@@ -63,10 +63,10 @@ def range_to_qparams(lo: Tensor, hi: Tensor, scheme: QuantScheme) -> QParams:
 def quantize(x: Tensor, scale: Tensor, zero_point: Tensor, quant_min: int, quant_max: int) -> Tensor:
     """Integers of Eq. 1 as int32; ``scale`` and ``zero_point`` broadcast against ``x``.
 
-    The product is rounded half to even first, then the zero point is added (the other order differs at
-    ties for odd zero points).
+    The quotient is rounded half to even first, then the zero point is added (the other order differs at
+    ties for odd zero points). NaN becomes the zero point.
     """
-    rounded = torch.round(x / scale).add_(zero_point)
+    rounded = torch.round(x / scale).nan_to_num_(nan=0.0).add_(zero_point)
     return rounded.clamp_(quant_min, quant_max).to(torch.int32)
 
 

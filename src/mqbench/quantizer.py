@@ -44,6 +44,7 @@ class FakeQuantize(nn.Module, ABC):
         scheme: the grid in use (after the adaptive sign was decided).
         nonnegative: whether the calibration data had no negative value.
         enabled: with False the input passes through unchanged.
+        calibrated_with: the observer of the last calibration, None for the algorithm's own.
         observer: the algorithm's own choice of calibration.
         needs_calibration: refuses to work before it has seen data.
         uses_observer: a calibration that the user chooses makes a difference.
@@ -81,6 +82,8 @@ class FakeQuantize(nn.Module, ABC):
         self.enabled = True
         self._observing = False
         self._own = True
+        self._chosen: str | None = None
+        self.calibrated_with: str | None = None
         self._name = "this quantizer"
         self._observer: Observer | None = None
         self._ready = not self.needs_calibration
@@ -149,6 +152,8 @@ class FakeQuantize(nn.Module, ABC):
         if not self.enabled:
             return x
         self._check_ready()
+        if not x.is_floating_point():
+            raise RequestError(f"a fake quantizer takes floating-point tensors, got {x.dtype}")
         return self.fake_quantize(at_least_float(x)).to(x.dtype)
 
     @torch.no_grad()
@@ -190,6 +195,7 @@ class FakeQuantize(nn.Module, ABC):
         self._name = name
         axis = self.channel_axis
         self._own = observer is None
+        self._chosen = observer
         self._observer = observer_catalog[observer or self.observer](self._signed_scheme, channel_axis=axis)
         self._observing = True
 
@@ -224,6 +230,7 @@ class FakeQuantize(nn.Module, ABC):
         self._set_sign(bool((observer.minimum >= 0).all()))
         observer.scheme = self.scheme
         self.apply_qparams(observer.qparams(), observer, own=self._own)
+        self.calibrated_with = self._chosen
         self._ready = True
         self.initialized.fill_(True)
 
@@ -254,7 +261,9 @@ class FakeQuantize(nn.Module, ABC):
         # a per-channel quantizer built without data takes its number of channels from the checkpoint
         for name, own in [*self._parameters.items(), *self._buffers.items()]:
             loaded = state_dict.get(prefix + name)
-            if own is not None and loaded is not None and loaded.shape != own.shape:
+            if own is None or loaded is None or self.channel_axis is None or loaded.dim() != 1:
+                continue
+            if loaded.shape != own.shape and own.dim() == 1 and self.channels in (None, len(loaded)):
                 own.data = own.data.new_empty(loaded.shape)
         super()._load_from_state_dict(state_dict, prefix, *args)
         self._ready = bool(self.initialized)

@@ -11,7 +11,7 @@ from mqbench.quantizer import Role
 from mqbench.scheme import QuantScheme
 
 POINTS = 601
-RANGES: dict[Role, tuple[float, float]] = {"weight": (-1.5, 1.5), "activation": (-1.0, 7.0)}
+RANGES: dict[Role, tuple[float, float]] = {"weight": (-2.2, 2.2), "activation": (-1.0, 7.0)}
 DATA: dict[Role, tuple[float, float]] = {"weight": (0.0, 0.5), "activation": (0.0, 2.0)}
 
 

@@ -58,12 +58,13 @@ class ClippedActivation(FakeQuantize):
 
     def clip_range(self) -> tuple[Tensor, Tensor]:
         """The thresholds that ``x`` is clipped to; differentiable in ``alpha`` and ``beta``."""
-        hi = self.alpha.abs()
+        # not abs(): a threshold at 0 must still get a gradient
+        hi = torch.where(self.alpha >= 0, self.alpha, -self.alpha)
         if self.scheme.symmetric and self.scheme.signed:
             return -hi, hi
         if self.beta is None or self._nonnegative:
             return torch.zeros_like(hi), hi
-        return -self.beta.abs(), hi
+        return torch.where(self.beta <= 0, self.beta, -self.beta), hi
 
     def fake_quantize(self, x: Tensor) -> Tensor:
         lo, hi = self.clip_range()

@@ -63,9 +63,12 @@ class RangeQuantizer(FakeQuantize):
         return F.fake_quantize(x, scale, zero_point, *self.integer_range())
 
     def set_range(self, lo: Tensor, hi: Tensor) -> None:
-        """Store a range; the buffers keep their dtype and device."""
-        self.range_min = lo.detach().to(self.range_min)
-        self.range_max = hi.detach().to(self.range_max)
+        """Store a range; the buffers stay the same objects unless the number of channels changes."""
+        if lo.shape != self.range_min.shape:
+            self.range_min, self.range_max = (b.new_empty(lo.shape) for b in (self.range_min, self.range_max))
+        with torch.no_grad():
+            self.range_min.copy_(lo)
+            self.range_max.copy_(hi)
 
     def apply_qparams(self, qparams: QParams, observer: Observer, *, own: bool) -> None:
         scheme = self.scheme
@@ -114,14 +117,19 @@ class MovingRange(RangeQuantizer):
 
     def begin_calibration(self, observer: str | None = None, name: str = "this quantizer") -> None:
         super().begin_calibration(observer, name)
-        self._first = True
+        self._average: tuple[Tensor, Tensor] | None = None
 
     @torch.no_grad()
     def observe(self, x: Tensor) -> None:
         """Take one more batch; by default the moving average itself is what is calibrated."""
         super().observe(x)
-        if self._own:
-            self._average(x)
+        if not self._own:
+            return
+        batch = self.batch_range(x)
+        if self._average is None:
+            self._average = batch
+        else:
+            self._average = self._moved(self._average, batch)
 
     def refresh(self, x: Tensor) -> None:
         pass
@@ -129,22 +137,17 @@ class MovingRange(RangeQuantizer):
     def fake_quantize(self, x: Tensor) -> Tensor:
         if self.training:
             with torch.no_grad():
-                self._average(x.detach())
+                if x.numel() == 0:
+                    raise CalibrationError("an empty batch has no range")
+                self.set_range(*self._moved((self.range_min, self.range_max), self.batch_range(x.detach())))
         return super().fake_quantize(x)
 
     def apply_qparams(self, qparams: QParams, observer: Observer, *, own: bool) -> None:
         if not own:
             super().apply_qparams(qparams, observer, own=own)
+        elif self._average is not None:
+            self.set_range(*self._average)
 
-    _first = False
-
-    def _average(self, x: Tensor) -> None:
-        if x.numel() == 0:
-            raise CalibrationError("an empty batch has no range")
-        lo, hi = self.batch_range(x)
-        if self._first:
-            self.set_range(lo, hi)
-            self._first = False
-            return
-        self.range_min.lerp_(lo.to(self.range_min), 1 - self.momentum)
-        self.range_max.lerp_(hi.to(self.range_max), 1 - self.momentum)
+    def _moved(self, old: tuple[Tensor, Tensor], batch: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        lo, hi = (o.lerp(b.to(o), 1 - self.momentum) for o, b in zip(old, batch, strict=True))
+        return lo, hi

@@ -28,7 +28,7 @@ from mqbench.algorithms._levels import LevelQuantizer
 from mqbench.algorithms._ranges import by_channel, symmetric_reach
 from mqbench.algorithms._require import require, require_academic
 from mqbench.observers._base import Observer
-from mqbench.quantizer import Role, at_least_float
+from mqbench.quantizer import Role
 from mqbench.scheme import QParams, QuantScheme
 
 MAX_BITS = 8
@@ -142,16 +142,12 @@ class LQNet(LevelQuantizer):
 class LQNetWeight(LQNet):
     """Starts from the standard deviation of the weight."""
 
+    observer: ClassVar[str] = "meanstd"
     ridge: ClassVar[float] = 1e-4
-    _deviation: Tensor
-
-    @torch.no_grad()
-    def observe(self, x: Tensor) -> None:  # noqa: D102
-        super().observe(x)
-        self._deviation = by_channel(at_least_float(x), self.channel_axis).std(-1, correction=0)
 
     def unit(self, observer: Observer) -> Tensor:  # noqa: D102
-        return self._deviation * (0.6745 * 0.5 ** (self.scheme.bits - 1))
+        deviation: Tensor = observer.population_deviation()  # type: ignore[attr-defined]
+        return deviation.to(self.basis) * (0.6745 * 0.5 ** (self.scheme.bits - 1))
 
     def passes(self, x: Tensor, levels: Tensor) -> Tensor | None:  # noqa: D102
         return None

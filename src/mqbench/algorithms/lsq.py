@@ -73,7 +73,8 @@ class _LearnedStep(Function):
             error = torch.addcmul(y, x, inside, value=-1).mul_(gradient)
             ds = F.reduce_like(error, like).view_as(step_size) / deployed * gradient_scale
             if ctx.scheme.power_of_two:  # straight through the rounding of log2 s
-                ds = ds * (deployed / step_size)
+                size = torch.where(step_size < 0, -1.0, 1.0) * step_size.abs().clamp_min(F.SCALE_FLOOR)
+                ds = ds * (deployed / size)
             elif (step_size < 0).any():
                 ds = ds * torch.sign(step_size)
         if ctx.needs_input_grad[2]:
@@ -120,7 +121,8 @@ class LSQ(FakeQuantize):
         self.step_size.data = qparams.scale.to(self.step_size)
         if self.offset is not None:
             self.offset.data = qparams.zero_point.to(self.offset)
-            if own and self.role == "weight":  # Nmin is for activations that are never negative
+            if own and self.role == "weight" and self.observer == "norm":
+                # the norm's Nmin is for activations that are never negative
                 self.offset.data.zero_()
 
 

@@ -35,7 +35,8 @@ class PACTActivation(ClippedActivation):
         if not (self.scheme.symmetric and self.scheme.power_of_two):
             return lo, hi
         reach = self.scheme.quant_max * self._symmetric_scale(hi.detach())
-        hi = hi * (reach / hi.detach())
+        slope = reach / hi.detach().clamp_min(F.SCALE_FLOOR)
+        hi = reach + (hi - hi.detach()) * slope
         return (-hi if self.scheme.signed else lo), hi
 
     def clip_qparams(self, lo: Tensor, hi: Tensor) -> QParams:  # noqa: D102

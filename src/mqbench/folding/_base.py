@@ -1,14 +1,14 @@
 """What a folding strategy is, and the batch-norm arithmetic that the strategies share (SPEC section 9)."""
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch import Tensor
 
 from mqbench import folding as catalog
-from mqbench.errors import RequestError
+from mqbench.errors import CalibrationError, RequestError
 from mqbench.folding._statistics import batch_statistics
 
 if TYPE_CHECKING:
@@ -16,6 +16,17 @@ if TYPE_CHECKING:
 
 
 GUARD = 1e-12
+
+
+@torch.library.custom_op("mqbench::snapshot", mutates_args=())
+def _snapshot(running: Tensor) -> Tensor:
+    """A copy that a compiler cannot see through: strategy 4 needs the variance from before the update."""
+    return running.clone()
+
+
+@_snapshot.register_fake
+def _(running: Tensor) -> Tensor:
+    return torch.empty_like(running)
 
 
 def along_weight(v: Tensor, weight: Tensor) -> Tensor:
@@ -73,6 +84,8 @@ class BatchNormTensors:
 
 def unfolded_output(layer: "QuantizedLayer", x: Tensor, bn: BatchNormTensors) -> Tensor:
     """What strategy 4 normalises: o = conv(x, Q(w f))/f + b with f = g/sd_r."""
+    if torch.compiler.is_compiling():  # the update in place must not reach the backward pass
+        bn = replace(bn, variance=torch.ops.mqbench.snapshot(bn.variance))
     deviation = bn.deviation()
     factor = bn.scaled(deviation)
     if bn.gamma is not None:  # a dead channel must not divide by zero
@@ -94,6 +107,8 @@ class StatisticsAverage:
 
     def normalise(self, output: Tensor, bn: BatchNormTensors) -> Tensor:
         """Take in one batch of pre-BN outputs, and normalise it with its own statistics."""
+        if output.shape[0] == 0:
+            raise CalibrationError("an empty batch has no statistics")
         mean, variance, _ = batch_statistics(output)
         size = output.shape[0]
         sums = mean.double() * size, variance.double() * size
@@ -101,6 +116,11 @@ class StatisticsAverage:
         self._running = bn.mean, bn.variance
         self.count += size
         return bn.normalise(output, mean, variance)
+
+    def check(self) -> None:
+        """Raise `CalibrationError` if the data was not finite."""
+        if self._sums is not None and not all(bool(total.isfinite().all()) for total in self._sums):
+            raise CalibrationError("batch-norm statistics must be finite, got NaN or infinity in the data")
 
     @torch.no_grad()
     def store(self) -> None:

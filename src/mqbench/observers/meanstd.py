@@ -37,6 +37,12 @@ class MeanStd(Observer):
             self._square[channel] += square + shift.square() * old * weight
             self._merged[channel] += fresh
 
+    def population_deviation(self) -> Tensor:
+        """Standard deviation (ddof 0) of all data seen, 0-d or ``[channels]``, float64."""
+        self._seen()
+        assert self._square is not None
+        return self._shaped((self._square / self.count).sqrt())
+
     def _choose(self) -> QParams:
         assert self._mean is not None
         assert self._square is not None
