@@ -5,7 +5,7 @@ from fractions import Fraction
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
@@ -48,7 +48,6 @@ def test_a_shift_needs_a_power_of_two() -> None:
         integer.requantize(torch.tensor([1]), torch.tensor(0.3), torch.tensor(0), -8, 7, Requantization.SHIFT)
 
 
-@settings(max_examples=20)
 @given(st.integers(0, 2**32), st.booleans(), st.sampled_from([1, 2]))
 def test_the_accumulator_is_eq_2(seed: int, per_channel: bool, groups: int) -> None:
     generator = torch.Generator().manual_seed(seed)
