@@ -83,7 +83,11 @@ def eq1(case: Case) -> None:
     fq = mqbench.fake_quantizer("ptq", "weight", scheme=scheme, channel_axis=case.get("axis"))
     x = case["x"].requires_grad_()
     fq.initialize(x.detach())
-    state = {**fq.state_dict(), "fixed_scale": case["s"], "fixed_zero_point": case["z"].int().expand_as(case["s"])}
+    state = {
+        **fq.state_dict(),
+        "fixed_scale": case["s"],
+        "fixed_zero_point": case["z"].int().expand_as(case["s"]),
+    }
     fq.load_state_dict(state)
     assert torch.equal(fq.quantize(x.detach()), case["q"].int())
     y = fq(x)
