@@ -261,9 +261,10 @@ class FakeQuantize(nn.Module, ABC):
         # a per-channel quantizer built without data takes its number of channels from the checkpoint
         for name, own in [*self._parameters.items(), *self._buffers.items()]:
             loaded = state_dict.get(prefix + name)
-            if own is None or loaded is None or self.channel_axis is None or loaded.dim() != 1:
+            if own is None or loaded is None or self.channel_axis is None or loaded.dim() == 0:
                 continue
-            if loaded.shape != own.shape and own.dim() == 1 and self.channels in (None, len(loaded)):
+            fits = own.dim() > 0 and own.shape[1:] == loaded.shape[1:]
+            if fits and own.shape != loaded.shape and self.channels in (None, len(loaded)):
                 own.data = own.data.new_empty(loaded.shape)
         super()._load_from_state_dict(state_dict, prefix, *args)
         self._ready = bool(self.initialized)
