@@ -10,12 +10,11 @@ from torch import Tensor, fx, nn
 from mqbench import observers as observer_catalog
 from mqbench.errors import CalibrationError, RequestError
 from mqbench.folding._base import BatchNormTensors, StatisticsAverage
-from mqbench.layers import QuantizedLayer
+from mqbench.layers import BATCH_NORMS, QuantizedLayer
 from mqbench.preparation import quantizers
 from mqbench.quantizer import FakeQuantize
 
 Batch = Tensor | Sequence[Tensor]
-_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 
 @torch.no_grad()
@@ -98,7 +97,7 @@ def _collecting(model: nn.Module) -> Iterator[list[StatisticsAverage]]:
     handles, layers = [], []
     try:
         for module in model.modules():
-            if isinstance(module, _NORMS) and module.running_mean is not None:
+            if isinstance(module, BATCH_NORMS) and module.running_mean is not None:
                 averages.append(StatisticsAverage())
                 handles.append(module.register_forward_hook(_normalising(averages[-1])))
             elif isinstance(module, QuantizedLayer) and module.folding is not None:

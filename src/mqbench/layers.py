@@ -115,6 +115,7 @@ _OPERATIONS: dict[type[nn.Module], Callable[..., Tensor]] = {
     nn.Linear: F.linear,
 }
 QUANTIZABLE = tuple(_OPERATIONS)
+BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 
 class DeployedLayer(nn.Module):

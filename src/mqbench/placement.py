@@ -15,12 +15,10 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from mqbench.layers import QUANTIZABLE
+from mqbench.layers import BATCH_NORMS, QUANTIZABLE
 
 aten = torch.ops.aten
 
-LAYER = (*QUANTIZABLE,)
-_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 _DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout)
 
 
@@ -106,7 +104,7 @@ class Placement:
 
     def is_layer(self, node: fx.Node) -> bool:
         """A convolution or linear layer with a stored weight."""
-        return isinstance(self.module(node), LAYER)
+        return isinstance(self.module(node), QUANTIZABLE)
 
     def batch_norm_behind(self, node: fx.Node) -> fx.Node | None:
         """The batch norm that can be folded into a layer: the only reader of its output."""
@@ -114,7 +112,7 @@ class Placement:
             return None
         (user,) = node.users
         norm, layer = self.module(user), self.modules[str(node.target)]
-        if not isinstance(norm, _NORMS) or norm.running_mean is None:
+        if not isinstance(norm, BATCH_NORMS) or norm.running_mean is None:
             return None
         weight = layer.weight
         assert isinstance(weight, Tensor)
@@ -132,7 +130,7 @@ class Placement:
     def is_fused_behind(self, node: fx.Node) -> bool:
         """Computed on the output of the node before it, before that is quantized."""
         module = self.module(node)
-        if isinstance(module, _NORMS):
+        if isinstance(module, BATCH_NORMS):
             return True
         return node.target in ACTIVATIONS
 
@@ -230,7 +228,7 @@ class Placement:
             return False
         if value in self._layer_set:
             return True
-        before = _tensor_inputs(value)[0] if isinstance(self.module(value), _NORMS) else None
+        before = _tensor_inputs(value)[0] if isinstance(self.module(value), BATCH_NORMS) else None
         return before is not None and before in self._layer_set and len(before.users) == 1
 
     def _depths(self) -> dict[fx.Node, int]:

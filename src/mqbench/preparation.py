@@ -9,9 +9,9 @@ from torch import Tensor, fx, nn
 
 from mqbench.capture import capture
 from mqbench.errors import IncompatibleError, RequestError
-from mqbench.layers import QuantizedLayer
+from mqbench.layers import QUANTIZABLE, QuantizedLayer
 from mqbench.lifting import add_alias
-from mqbench.placement import LAYER, Group, Placement
+from mqbench.placement import Group, Placement
 from mqbench.plan import Plan
 from mqbench.quantizer import FakeQuantize
 
@@ -124,7 +124,7 @@ def _check_model(model: object) -> None:
 
 
 def _check_skip(graph_module: fx.GraphModule, skip: Sequence[str]) -> None:
-    layers = [name for name, module in graph_module.named_modules() if isinstance(module, LAYER)]
+    layers = [name for name, module in graph_module.named_modules() if isinstance(module, QUANTIZABLE)]
     unknown = [name for name in skip if name not in layers]
     if unknown:
         raise RequestError(

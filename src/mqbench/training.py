@@ -10,10 +10,10 @@ from torch.nn import functional as F
 
 from mqbench.architectures._base import Recipe
 from mqbench.data._base import Batch, Split, Splits
+from mqbench.layers import BATCH_NORMS
 from mqbench.quantizer import FakeQuantize
 from mqbench.record import CurvePoint
 
-_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 EVALUATION_BATCH = 512
 CHANCE_FACTOR = 1.5
 
@@ -111,7 +111,7 @@ def parameter_groups(model: nn.Module, recipe: Recipe) -> Iterator[dict[str, obj
     for module in model.modules():
         if isinstance(module, FakeQuantize):
             free.update(p for n, p in module.named_parameters(recurse=False) if n in module.no_decay)
-        elif isinstance(module, _NORMS) and not recipe.decay_batch_norm:
+        elif isinstance(module, BATCH_NORMS) and not recipe.decay_batch_norm:
             free.update(module.parameters(recurse=False))
     every = [p for p in model.parameters() if p.requires_grad]
     yield {"params": [p for p in every if p not in free], "weight_decay": recipe.weight_decay}
