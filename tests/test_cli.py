@@ -19,6 +19,8 @@ from rich.console import Console
 import mqbench
 import standin
 from mqbench import cli, progress
+from mqbench.commands import list as list_command
+from mqbench.commands import run as run_command
 from mqbench.executors._base import Finished, Planned, Progress, Started
 from mqbench.record import Provenance, Record, Setting
 from mqbench.store import Store
@@ -36,7 +38,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
     monkeypatch.chdir(tmp_path)
 
     def call(command: str, work: str = "run") -> tuple[int, str, str]:
-        monkeypatch.setattr(cli, "sweep", functools.partial(sweep, work=f"standin:{work}"))
+        monkeypatch.setattr(run_command, "sweep", functools.partial(sweep, work=f"standin:{work}"))
         code = cli.main(command.split())
         captured = capsys.readouterr()
         return code, captured.out, captured.err
@@ -196,7 +198,7 @@ def test_a_table_of_nothing(run: Run, tmp_path: Path) -> None:
     assert (code, "No records yet." in out, "73 missing" in out) == (0, True, True)
 
 
-KINDS = [*cli.KINDS, "studies"]
+KINDS = [*list_command.KINDS, "studies"]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -236,7 +238,7 @@ def test_a_users_file_is_listed_and_run(run: Run, tmp_path: Path) -> None:
 
 def forget(*names: str) -> None:
     """Take added entries out of the catalogs."""
-    for folder in cli.KINDS.values():
+    for folder in list_command.KINDS.values():
         for name in names:
             getattr(import_module(f"mqbench.{folder}"), "_added").pop(name, None)  # noqa: B009
 
@@ -373,7 +375,8 @@ def test_a_reader_that_leaves_early_is_no_error() -> None:
 SLOW = """
 import functools, sys
 from mqbench import cli
-cli.sweep = functools.partial(cli.sweep, work="standin:run_slowly", data=sys.argv[1])
+from mqbench.commands import run
+run.sweep = functools.partial(run.sweep, work="standin:run_slowly", data=sys.argv[1])
 sys.exit(cli.main(sys.argv[2:]))
 """
 

@@ -34,6 +34,7 @@ ROOMS = [
     {"executors"},
     {"sweep"},
     {"progress", "arguments"},
+    {"commands"},
     {"cli"},
     {"__main__", "__init__"},
 ]

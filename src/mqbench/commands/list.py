@@ -1,0 +1,62 @@
+"""Print what there is."""
+
+import sys
+from collections.abc import Callable
+from importlib import import_module
+from typing import Any
+
+from rich.table import Table
+
+from mqbench import catalog
+from mqbench.commands._options import Files, Json
+from mqbench.commands._print import console_of, print_json
+from mqbench.errors import UnknownNameError
+from mqbench.study import load_study
+from mqbench.study import names as study_names
+
+KINDS = {
+    "algorithms": "algorithms",
+    "backends": "backends",
+    "observers": "observers",
+    "architectures": "architectures",
+    "datasets": "data",
+    "foldings": "folding",
+    "executors": "executors",
+}
+
+
+def list_(kind: str | None = None, /, *, load: Files = (), as_json: Json = False) -> int:
+    """Print what there is, with one line each.
+
+    Args:
+        kind: algorithms, backends, observers, architectures, datasets, foldings, executors or studies.
+        load: Python files that add algorithms, observers and so on.
+        as_json: Print JSON.
+    """
+    for path in load:
+        catalog.load(path)
+    kinds = [*KINDS, "studies"]
+    if kind is not None and kind not in kinds:
+        raise UnknownNameError("kind", kind, kinds)
+    entries = [entry for each in kinds if kind in (None, each) for entry in _entries(each)]
+    if as_json:
+        print_json(entries)
+        return 0
+    grid = Table.grid(padding=(0, 2))
+    for entry in entries:
+        grid.add_row(*([entry["kind"]] if kind is None else []), entry["name"], entry["description"])
+    console_of(sys.stdout).print(grid)
+    return 0
+
+
+def _entries(kind: str) -> list[dict[str, str]]:
+    describe: Callable[[str], str]
+    if kind == "studies":
+        names, describe = study_names(), lambda name: load_study(name).title
+    else:
+        entries: Any = import_module(f"mqbench.{KINDS[kind]}")
+        names, describe = list(entries), entries.describe
+    return [{"kind": kind, "name": name, "description": describe(name)} for name in names]
+
+
+COMMAND = list_

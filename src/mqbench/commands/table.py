@@ -1,0 +1,41 @@
+"""Print the table of a study from its records."""
+
+from mqbench import catalog
+from mqbench.arguments import Axes
+from mqbench.commands._options import NO_AXES, Files, Json
+from mqbench.commands._print import show_study
+from mqbench.store import Store
+from mqbench.sweep import check_names, plan
+
+
+def table(
+    study: str | None = None,
+    /,
+    *,
+    axes: Axes = NO_AXES,
+    store: str = "runs",
+    load: Files = (),
+    as_json: Json = False,
+) -> int:
+    """Print the table of a study from its records; nothing is run.
+
+    Args:
+        study: A study that ships, or a TOML file; without it and without axes, the default study.
+        axes: In place of the study's.
+        store: Folder of the records.
+        load: Python files that add algorithms, observers and so on.
+        as_json: Print JSON.
+    """
+    for path in load:
+        catalog.load(path)
+    asked = axes.study(study)
+    runs = plan(asked.settings())
+    check_names(runs)
+    records = Store(store)
+    records.check_readable()
+    found = [record for setting in runs if (record := records.get(setting)) is not None]
+    show_study(asked, records, found, missing=len(runs) - len(found), as_json=as_json)
+    return 0
+
+
+COMMAND = table
