@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 import mqbench
 from mqbench.architectures._base import Recipe
-from mqbench.data._base import Split, Splits
+from mqbench.data._base import Splits, TensorSplit
 from mqbench.preparation import quantizers
 from mqbench.training import calibration_batches, evaluate, parameter_groups, rate_factor, train
 from networks import Basic, Net, images, trained
@@ -21,7 +21,7 @@ RECIPE = Recipe(learning_rate=0.05, weight_decay=1e-4, batch_size=16, epochs=3)
 def splits(count: int = 64) -> Splits:
     x = images(count, seed=3)
     y = (x.mean((1, 2, 3)) > 0).long()
-    return Splits(Split(x, y), Split(x[:32], y[:32]), classes=2)
+    return Splits(TensorSplit(x, y), TensorSplit(x[:32], y[:32]), 2, (1, 1, 1), "")
 
 
 def network() -> nn.Module:
@@ -108,7 +108,7 @@ def test_evaluate_restores_the_mode_and_counts() -> None:
     logits = copy.deepcopy(net).eval()(x)
     labels = logits.argmax(1)
     labels[:3] = (labels[:3] + 1) % 10
-    assert evaluate(net, [(x[:6], labels[:6]), (x[6:], labels[6:])]) == 70.0
+    assert evaluate(net, TensorSplit(x, labels)) == 70.0
     assert net.training
 
 

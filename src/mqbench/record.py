@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -10,6 +11,7 @@ from mqbench.scheme import MAX_BITS, MIN_BITS
 
 SCHEMA_VERSION = 1
 FLOAT = "float"
+_WEIGHTS = re.compile(r"(ordered:)?(timm|(file|package):.+)")
 
 Seed = Annotated[int, Field(ge=0, le=2**63 - 1)]
 Bits = Annotated[int, Field(ge=MIN_BITS, le=MAX_BITS)]
@@ -32,8 +34,19 @@ class Setting(_Value):
         bn_folding: strategy -1 to 4 (paper section 3.2).
         graph: 1, 2 or 3 (paper Fig. 4).
         first_last_bits: weight and input-activation bits of the first and last layer.
+        sync_bn: batch statistics are those of all processes that train together; False is the paper's
+            asynchronous "4*". One process knows no difference.
         weight_calibration, activation_calibration: observer names.
-        epochs, learning_rate, weight_decay, batch_size: overrides of the recipe.
+        calibration_images: training images that set the quantizers' parameters (override of the recipe).
+        bn_calibration: training images for batch-norm calibration before training (paper appendix C.3 takes
+            4096); 0 leaves it out.
+        quantizer_weight_decay: L2 on scales and clipping thresholds; None is that of the weights (Table 8).
+        epochs, steps, learning_rate, weight_decay, batch_size, global_batch: overrides of the recipe.
+            ``steps`` is the number of optimizer steps in all, in place of epochs; ``global_batch`` the
+            number of images in each.
+        weights: where the float network comes from: None trains it here; "timm" takes timm's hub,
+            "file:PATH" a checkpoint, "package:NAME" one that a Python package holds, each with "ordered:"
+            before it if its tensors are to be matched by order and shape instead of by name.
         seed: of everything random in this run.
         float_seed: seed of the float network that a quantized run starts from.
 
@@ -48,13 +61,20 @@ class Setting(_Value):
     bits: tuple[Bits, Bits] | None = None
     bn_folding: Annotated[int, Field(ge=-1, le=4)] | None = None
     graph: Literal[1, 2, 3] | None = None
+    sync_bn: bool = True
     first_last_bits: Bits = 8
     weight_calibration: str | None = None
     activation_calibration: str | None = None
+    calibration_images: Annotated[int, Field(ge=1)] | None = None
+    bn_calibration: Annotated[int, Field(ge=0)] = 0
+    quantizer_weight_decay: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
     epochs: Annotated[int, Field(ge=0)] | None = None
+    steps: Annotated[int, Field(ge=1)] | None = None
     learning_rate: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     weight_decay: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
     batch_size: Annotated[int, Field(ge=1)] | None = None
+    global_batch: Annotated[int, Field(ge=1)] | None = None
+    weights: str | None = None
     seed: Seed = 0
     float_seed: Seed = 0
 
@@ -83,6 +103,9 @@ class Setting(_Value):
                 "first_last_bits",
                 "weight_calibration",
                 "activation_calibration",
+                "calibration_images",
+                "bn_calibration",
+                "quantizer_weight_decay",
                 "float_seed",
             )
             given = [
@@ -90,6 +113,13 @@ class Setting(_Value):
             ]
             if given:
                 raise ValueError(f"the float network takes no {', '.join(given)}; give an algorithm")
+        if self.steps is not None and self.epochs is not None:
+            raise ValueError("give epochs or steps, not both: each says how long the training is")
+        if self.weights is not None and not _WEIGHTS.fullmatch(self.weights):
+            raise ValueError(
+                f"weights must be timm, file:PATH or package:NAME, with or without ordered: before it, "
+                f"got {self.weights!r}"
+            )
         return self
 
     @property
@@ -107,7 +137,9 @@ class Setting(_Value):
         """The float run that this one starts from (itself for a float run)."""
         if self.algorithm == FLOAT:
             return self
-        return Setting(architecture=self.architecture, dataset=self.dataset, seed=self.float_seed)
+        return Setting(
+            architecture=self.architecture, dataset=self.dataset, seed=self.float_seed, weights=self.weights
+        )
 
     def __str__(self) -> str:
         if self.algorithm == FLOAT:

@@ -15,7 +15,7 @@ from mqbench import data as dataset_catalog
 from mqbench import observers as observer_catalog
 from mqbench.architectures._base import Architecture, Recipe
 from mqbench.calibration import calibrate
-from mqbench.data._base import Dataset, Splits
+from mqbench.data._base import Dataset, Preprocessing, Splits
 from mqbench.errors import IncompatibleError, RequestError, StoreError
 from mqbench.plan import Plan
 from mqbench.preparation import prepare
@@ -23,7 +23,7 @@ from mqbench.provenance import Clock
 from mqbench.quantizer import Role
 from mqbench.record import FLOAT, Record, Setting
 from mqbench.store import Store
-from mqbench.training import EVALUATION_BATCH, Training, calibration_batches, evaluate, train
+from mqbench.training import Training, calibration_batches, evaluate, train
 
 Progress = Callable[[str, int, int], None]
 WEIGHTS = "weights.safetensors"
@@ -116,10 +116,10 @@ class _Task:
     def of(cls, setting: Setting, data: str | None) -> "_Task":
         architecture: Architecture = architecture_catalog[setting.architecture]
         dataset: Dataset = dataset_catalog[setting.dataset]  # type: ignore[index]
-        return cls(architecture, dataset, dataset.load(data))
+        return cls(architecture, dataset, dataset.open(data, Preprocessing()))
 
     def build(self) -> nn.Module:
-        return self.architecture.build(self.dataset.classes, self.dataset.image_shape[0])
+        return self.architecture.build(self.splits.classes, self.splits.image_shape[0])
 
 
 def _run_float(
@@ -134,7 +134,7 @@ def _run_float(
     trained = train(
         model, task.splits, recipe, seed=setting.seed, progress=lambda d, t: progress("float", d, t)
     )
-    accuracy = evaluate(model, task.splits.test.batches(EVALUATION_BATCH))
+    accuracy = evaluate(model, task.splits.test)
     record = _record(setting, trained, accuracy, accuracy, None, True, clock)
     weights = model.state_dict()
     if store is not None:
@@ -161,11 +161,11 @@ def _run_quantized(
     _check_batch(recipe, task)
     plan = _plan(setting)
     torch.manual_seed(setting.seed)
-    images = task.splits.train.images
+    images, _ = next(iter(task.splits.test.batches([torch.arange(2)])))
     progress("prepare", 0, 1)
     quantized = prepare(
         model,
-        images[:2],
+        images,
         backend=plan.backend,
         algorithm=plan.algorithm,
         bits=plan.bits,
@@ -181,7 +181,7 @@ def _run_quantized(
         activations=setting.activation_calibration,
     )
     test = task.splits.test
-    calibrated = evaluate(quantized, test.batches(EVALUATION_BATCH))
+    calibrated = evaluate(quantized, test)
     trained = train(
         quantized, task.splits, recipe, seed=setting.seed, progress=lambda d, t: progress("train", d, t)
     )

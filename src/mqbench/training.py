@@ -1,7 +1,7 @@
 """The one training pipeline: every algorithm is trained by it, with the recipe of the architecture."""
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -48,7 +48,8 @@ def train(
         progress: called with (epochs done, epochs) after each epoch.
     """
     generator = torch.Generator().manual_seed(seed)
-    steps = max(len(splits.train) // recipe.batch_size, 1)
+    size = min(recipe.batch_size, len(splits.train))
+    steps = len(splits.train) // size
     optimizer = torch.optim.SGD(
         list(parameter_groups(model, recipe)),
         lr=recipe.learning_rate,
@@ -61,7 +62,9 @@ def train(
         rate = float(schedule.get_last_lr()[0])
         model.train()
         total, correct, images = 0.0, 0, 0
-        for x, y in splits.train.shuffled(min(recipe.batch_size, len(splits.train)), generator):
+        order = torch.randperm(len(splits.train), generator=generator)
+        picks = order[: steps * size].split(size)
+        for x, y in splits.train.batches(picks, augment=seed + epoch):
             logits = model(x)
             loss = F.cross_entropy(logits, y, label_smoothing=recipe.label_smoothing)
             value = loss.item()
@@ -79,7 +82,7 @@ def train(
                 learning_rate=rate,
                 train_loss=total / images,
                 train_accuracy=100 * correct / images,
-                test_accuracy=evaluate(model, splits.test.batches(EVALUATION_BATCH)),
+                test_accuracy=evaluate(model, splits.test),
             )
         )
         progress(epoch + 1, recipe.epochs)
@@ -119,12 +122,12 @@ def parameter_groups(model: nn.Module, recipe: Recipe) -> Iterator[dict[str, obj
 
 
 @torch.no_grad()
-def evaluate(model: nn.Module, batches: Iterable[Batch]) -> float:
+def evaluate(model: nn.Module, split: Split) -> float:
     """Top-1 accuracy in percent, in eval mode; the mode of ``model`` is restored."""
     training = model.training
     model.eval()
     correct = images = 0
-    for x, y in batches:
+    for x, y in split.batches(split.in_order(EVALUATION_BATCH)):
         correct += int((model(x).argmax(1) == y).sum())
         images += len(y)
     model.train(training)
@@ -135,5 +138,4 @@ def calibration_batches(split: Split, recipe: Recipe, seed: int) -> list[Batch]:
     """Random training images for calibration, in batches of the recipe's size."""
     generator = torch.Generator().manual_seed(seed)
     pick = torch.randperm(len(split), generator=generator)[: recipe.calibration_images]
-    chosen = Split(split.images[pick], split.labels[pick])
-    return list(chosen.batches(recipe.batch_size))
+    return list(split.batches(pick.split(recipe.batch_size)))
