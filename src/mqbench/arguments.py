@@ -33,7 +33,6 @@ _SEEDS = Parameter(name=("--seeds", "--seed"))
 Names = Annotated[tuple[str, ...], _AXIS]
 Integers = Annotated[tuple[int, ...], _AXIS]
 Reals = Annotated[tuple[float, ...], _AXIS]
-Switches = Annotated[tuple[bool, ...], _AXIS]
 
 
 @Parameter(name="*")
@@ -80,7 +79,7 @@ class Axes:
     activation_calibration: Names = ()
     calibration_images: Integers = ()
     bn_calibration: Integers = ()
-    sync_bn: Switches = ()
+    sync_bn: Names = ()
     quantizer_weight_decay: Reals = ()
     epochs: Integers = ()
     steps: Integers = ()
