@@ -34,9 +34,14 @@ class Preprocessing:
 class Split(ABC):
     """The images and labels of one part of a dataset."""
 
+    @property
     @abstractmethod
+    def labels(self) -> Tensor:
+        """Class of every image, int64 ``[N]``."""
+
     def __len__(self) -> int:
         """Number of images."""
+        return len(self.labels)
 
     @abstractmethod
     def batches(
@@ -101,13 +106,14 @@ class TensorSplit(Split):
     """
 
     def __init__(self, images: Tensor, labels: Tensor) -> None:
-        self.images, self.labels = images, labels
+        self.images, self._labels = images, labels
 
-    def __len__(self) -> int:
-        return len(self.labels)
+    @property
+    def labels(self) -> Tensor:
+        return self._labels
 
     def batches(
         self, picks: Iterable[Tensor], *, augment: int | None = None, device: Device = "cpu"
     ) -> Iterator[Batch]:
         for pick in picks:
-            yield self.images[pick].to(device), self.labels[pick].to(device)
+            yield self.images[pick].to(device), self._labels[pick].to(device)
