@@ -32,12 +32,13 @@ class Preprocessing:
 
 
 class Split(ABC):
-    """The images and labels of one part of a dataset."""
+    """The images and labels of one part of a dataset.
 
-    @property
-    @abstractmethod
-    def labels(self) -> Tensor:
-        """Class of every image, int64 ``[N]``."""
+    Attributes:
+        labels: class of every image, int64 ``[N]``, on the CPU.
+    """
+
+    labels: Tensor
 
     def __len__(self) -> int:
         """Number of images."""
@@ -106,14 +107,10 @@ class TensorSplit(Split):
     """
 
     def __init__(self, images: Tensor, labels: Tensor) -> None:
-        self.images, self._labels = images, labels
-
-    @property
-    def labels(self) -> Tensor:
-        return self._labels
+        self.images, self.labels = images, labels
 
     def batches(
         self, picks: Iterable[Tensor], *, augment: int | None = None, device: Device = "cpu"
     ) -> Iterator[Batch]:
         for pick in picks:
-            yield self.images[pick].to(device), self._labels[pick].to(device)
+            yield self.images[pick].to(device), self.labels[pick].to(device)
