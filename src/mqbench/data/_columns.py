@@ -44,7 +44,7 @@ def _split(source: Source, tables: Tables, names: tuple[str, ...], label: str | 
         if name in tables and len(tables[name]):
             if label is None or label not in tables[name].features:
                 return name, tables[name]
-            smallest = min(tables[name].select_columns([label]).with_format("numpy")[:][label])
+            smallest = tables[name].select_columns([label]).with_format("numpy")[:][label].min()
             if smallest >= 0 or name == TRAIN:
                 return name, tables[name]
     wanted = " or ".join(map(repr, names))

@@ -45,14 +45,16 @@ class Transform:
         """Of the input: 1 (grey) or 3."""
         return len(self.mean)
 
-    def changed(self, asked: Preprocessing) -> "Transform":
-        """With the fields that a network asks for.
+    def changed(self, asked: Preprocessing, augmentation: Augmentation | None = None) -> "Transform":
+        """With the fields that a network and a user ask for.
 
         Raises:
             RequestError: a value that no image can have.
         """
         fields = ("size", "crop", "interpolation", "mean", "std")
         given: dict[str, Any] = {n: value for n in fields if (value := getattr(asked, n)) is not None}
+        if augmentation is not None:
+            given["augmentation"] = augmentation
         changed = replace(self, **given)
         for name in ("mean", "std"):
             if len(getattr(changed, name)) != self.channels:
