@@ -4,25 +4,25 @@ from importlib import import_module
 from typing import Any
 
 from mqbench.catalog import Catalog
-
-HUB, FOLDER = "hub:", "folder:"
+from mqbench.data._name import KINDS, OpenName
 
 
 class Datasets(Catalog[Any]):
-    """The files of this folder, ``hub:OWNER/NAME[:CONFIG]``, ``folder:PATH``, both with ``?option=value&...``.
+    """The files of this folder, ``hub:OWNER/NAME[:CONFIG]`` and ``folder:PATH``, both with ``?option=value&...``.
 
-    The open names are not listed; whether they are there is checked when they are used.
+    The open names are not listed; whether there is such data is checked when they are used.
     """
 
     def check(self, name: object) -> None:
         """Raise ``RequestError`` for a plain name that is not a file here, or an option that does not exist."""
-        if isinstance(name, str) and name.startswith((HUB, FOLDER)):
-            self[name]
+        if isinstance(name, str) and name.partition(":")[0] in KINDS and ":" in name:
+            OpenName.parse(name)
         else:
             super().check(name)
 
     def __getitem__(self, name: str) -> Any:
-        if name.startswith((HUB, FOLDER)):
+        self.check(name)
+        if ":" in name:
             return import_module(f"{self.__name__}._open").open_dataset(name)
         return super().__getitem__(name)
 

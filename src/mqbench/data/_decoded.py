@@ -48,7 +48,7 @@ def known(key: str) -> Decoded | None:
     folder = cache_folder() / "decoded" / key
     try:
         meta = json.loads((folder / _META).read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     fields: dict[str, Any] = {n: tuple(v) if isinstance(v, list) else v for n, v in meta["transform"].items()}
     train, test = ((_mapped(folder / f"{p}.npy"), _mapped(folder / f"{p}_labels.npy")) for p in _PARTS)

@@ -1,21 +1,20 @@
 """A stored dataset of images -> the splits that training reads."""
 
 from dataclasses import dataclass
-from typing import Literal
 
 from mqbench.data._base import Preprocessing, Splits
 from mqbench.data._columns import stored_splits
 from mqbench.data._decoded import Decoded, decode, decoded_key, known
 from mqbench.data._guess import guess
 from mqbench.data._memory import MemorySplit
+from mqbench.data._name import Augmentation, Keep
 from mqbench.data._source import Source
 from mqbench.data._stored import StoredSplits
 from mqbench.data._stream import StreamSplit
-from mqbench.data._transform import Augmentation, Transform
+from mqbench.data._transform import Transform
 from mqbench.errors import RequestError
 
 MEMORY_LIMIT = 2 * 2**30  # bytes of decoded images that are kept unasked
-Keep = Literal["memory", "stream"]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,6 +1,5 @@
 """Datasets that have a name here: a folder of the data folder, or, where there is none, of the hub."""
 
-
 from mqbench.data._base import Dataset, Preprocessing, Splits
 from mqbench.data._hub import Hub
 from mqbench.data._images import Images

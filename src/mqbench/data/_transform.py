@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass, replace
 from importlib import import_module
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mqbench.data._base import Interpolation, Preprocessing
+from mqbench.data._name import Augmentation
 from mqbench.errors import RequestError
 
-Augmentation = Literal["padded_crop", "resized_crop", "none"]
 Pixels = NDArray[np.uint8]
 MODES = {1: "L", 3: "RGB"}
 
