@@ -18,8 +18,10 @@ from mqbench.data._columns import stored_splits
 from mqbench.data._guess import IMAGENET
 from mqbench.data._repository import Repository
 from mqbench.data._stored import Stored
-from mqbench.data._stream import default_workers
+from mqbench.data._stream import reading_processes
 from mqbench.errors import RequestError
+from mqbench.record import Setting
+from mqbench.task import RunTask
 
 pytestmark = pytest.mark.usefixtures("cache")
 NAMES = ["folder:set?keep=memory", "folder:set?keep=stream", "folder:set?augment=resized_crop", "folder:tree"]
@@ -176,11 +178,17 @@ def test_grey_images_have_one_channel(tmp_path: Path) -> None:
     assert whole(splits.train, augment=1)[0].shape == (10, 1, 28, 28)
 
 
-def test_workers_by_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MQBENCH_WORKERS", "3")
-    assert default_workers(torch.device("cpu")) == 3
-    monkeypatch.setenv("MQBENCH_WORKERS", "many")
-    with pytest.raises(
-        RequestError, match="MQBENCH_WORKERS must be a number of processes, at least 0, got 'many'"
-    ):
-        default_workers(torch.device("cpu"))
+def test_processes_that_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(24)), raising=False)
+    assert reading_processes(3, torch.device("cpu")) == 3
+    assert reading_processes(0, torch.device("cuda")) == 0
+    assert reading_processes(None, torch.device("cpu")) == 1
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
+    assert reading_processes(None, torch.device("cuda")) == 6
+
+
+def test_a_run_says_how_many_processes_read(folder: Path) -> None:
+    setting = Setting(
+        architecture="resnet20", dataset="folder:tree?augment=none&keep=stream", algorithm="float"
+    )
+    assert RunTask.of(setting, str(folder), 2).splits.test.workers == 2

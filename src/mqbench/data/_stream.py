@@ -16,9 +16,8 @@ from mqbench.data._base import Batch, Device, Split
 from mqbench.data._draws import uniforms
 from mqbench.data._stored import Stored
 from mqbench.data._transform import Pixels, Transform, planes
-from mqbench.errors import DataError, RequestError
+from mqbench.errors import DataError
 
-WORKERS = "MQBENCH_WORKERS"
 _MOST_WORKERS = 8  # that are started unasked
 
 
@@ -28,16 +27,11 @@ class StreamSplit(Split):
     Args:
         stored: the encoded images.
         transform: from a stored image to an input.
-        workers: processes that read ahead; 0 reads in this one, None is `default_workers`. The images are the
-            same for every number.
     """
 
-    def __init__(self, stored: Stored, transform: Transform, workers: int | None = None) -> None:
-        self.stored, self.transform, self.workers = stored, transform, workers
+    def __init__(self, stored: Stored, transform: Transform) -> None:
+        self.stored, self.transform = stored, transform
         self.labels = stored.labels()
-
-    def __len__(self) -> int:
-        return len(self.stored)
 
     def batches(
         self, picks: Iterable[Tensor], *, augment: int | None = None, device: Device = "cpu"
@@ -46,7 +40,7 @@ class StreamSplit(Split):
         loader: DataLoader[Any] = DataLoader(
             _Reader(self.stored, self.labels, self.transform, augment),  # type: ignore[arg-type]
             batch_sampler=(pick.tolist() for pick in picks),
-            num_workers=default_workers(device) if self.workers is None else self.workers,
+            num_workers=reading_processes(self.workers, device),
             collate_fn=_same,
             pin_memory=device.type == "cuda",
             generator=torch.Generator(),  # the loader would draw from torch's own, which trains the network
@@ -58,19 +52,12 @@ class StreamSplit(Split):
             yield self.transform.normalise(pixels), labels
 
 
-def default_workers(device: torch.device) -> int:
-    """What ``MQBENCH_WORKERS`` says; else one beside a CPU that trains, and a share of the cores for a GPU.
-
-    Raises:
-        RequestError: ``MQBENCH_WORKERS`` is no number.
-    """
-    named = os.environ.get(WORKERS)
-    if named:
-        if not named.isdecimal():
-            raise RequestError(f"{WORKERS} must be a number of processes, at least 0, got {named!r}")
-        return int(named)
+def reading_processes(asked: int | None, device: torch.device) -> int:
+    """What was asked for; else one beside a CPU that trains, and this process's share of the cores for a GPU."""
     if multiprocessing.current_process().daemon:  # may have no children
         return 0
+    if asked is not None:
+        return asked
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     if device.type == "cpu":
         return min(cores - 1, 1)
