@@ -17,6 +17,7 @@ ROOMS = [
     {"record"},
     {"record_file", "store", "metrics", "study", "provenance"},
     {"frame", "report"},
+    {"fused"},
     {"functional"},
     {"observers"},
     {"quantizer"},

@@ -39,7 +39,8 @@ class DeployedQuantizer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Quantize and dequantize."""
-        y = F.fake_quantize(at_least_float(x), self.scale, self.zero_point, self.quant_min, self.quant_max)
+        zero_point = None if self.scheme.symmetric else self.zero_point
+        y = F.fake_quantize(at_least_float(x), self.scale, zero_point, self.quant_min, self.quant_max)
         return y.to(x.dtype)
 
     def extra_repr(self) -> str:
