@@ -25,7 +25,7 @@ ROOMS = [
     {"folding", "layers"},
     {"functionalise", "lifting"},
     {"capture"},
-    {"placement", "plan"},
+    {"placement", "plan", "absorption"},
     {"preparation"},
     {"calibration", "conversion", "deploy"},
     {"data", "architectures"},

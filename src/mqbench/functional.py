@@ -12,7 +12,8 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-from mqbench.fused.elementwise import Clip, Elementwise
+from mqbench.fused.activation import Clip
+from mqbench.fused.elementwise import Elementwise
 from mqbench.fused.shapes import broadcast as broadcast
 from mqbench.fused.shapes import reduce_like as reduce_like
 from mqbench.scheme import QParams, QuantScheme

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from mqbench import functional as F
 from mqbench import observers as observer_catalog
 from mqbench.errors import CalibrationError, IncompatibleError, RequestError
-from mqbench.fused.elementwise import Clip
+from mqbench.fused.activation import Activation, Clip, clip_of
 from mqbench.observers._base import Observer
 from mqbench.scheme import QParams, QuantScheme
 
@@ -148,12 +148,13 @@ class FakeQuantize(nn.Module, ABC):
         """Zero point as deployed, int32: 0-d, or ``[channels]``."""
         return self.qparams().zero_point
 
-    def forward(self, x: Tensor, clip: Clip | None = None) -> Tensor:
+    def forward(self, x: Tensor, activation: Activation | None = None) -> Tensor:
         """Fake-quantize ``x`` (any shape, floating point); unchanged while disabled or observing.
 
-        ``clip`` is an activation function that a prepared network computes here instead of before: what
-        is quantized, observed or passed through is ``clip(x)``.
+        An ``activation`` function is computed here instead of before, by a prepared network: what is
+        quantized, observed or passed through is then the activation of ``x``.
         """
+        clip = None if activation is None else clip_of(activation)
         if self._observer is not None or not self.enabled:
             x = x if clip is None else clip(x)
             if self._observing:

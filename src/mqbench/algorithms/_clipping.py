@@ -6,7 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from mqbench import functional as F
-from mqbench.fused.elementwise import Clip, Elementwise
+from mqbench.fused.activation import Clip
+from mqbench.fused.elementwise import Elementwise
 from mqbench.observers._base import Observer
 from mqbench.quantizer import FakeQuantize
 from mqbench.scheme import QParams

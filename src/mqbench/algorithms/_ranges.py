@@ -8,7 +8,7 @@ from torch import Tensor
 
 from mqbench import functional as F
 from mqbench.errors import CalibrationError, RequestError
-from mqbench.fused.elementwise import Clip
+from mqbench.fused.activation import Clip
 from mqbench.observers._base import Observer
 from mqbench.quantizer import FakeQuantize
 from mqbench.scheme import QParams, QuantScheme

@@ -17,7 +17,8 @@ from torch import Tensor
 from mqbench import functional as F
 from mqbench.algorithm import Algorithm
 from mqbench.algorithms._ranges import MovingRange, WeightRange, by_channel, clipped_range, std_mean
-from mqbench.fused.elementwise import Clip, Elementwise
+from mqbench.fused.activation import Clip
+from mqbench.fused.elementwise import Elementwise
 
 ALPHA = 0.4
 DEVIATIONS = 2.6

@@ -24,7 +24,8 @@ from torch.autograd.function import once_differentiable
 
 from mqbench import functional as F
 from mqbench.algorithm import Algorithm
-from mqbench.fused.elementwise import Clip, Elementwise
+from mqbench.fused.activation import Clip
+from mqbench.fused.elementwise import Elementwise
 from mqbench.observers._base import Observer
 from mqbench.quantizer import FakeQuantize
 from mqbench.scheme import QParams, QuantScheme

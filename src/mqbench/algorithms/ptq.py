@@ -11,7 +11,7 @@ from torch import Tensor
 
 from mqbench import functional as F
 from mqbench.algorithm import Algorithm
-from mqbench.fused.elementwise import Clip
+from mqbench.fused.activation import Clip
 from mqbench.observers._base import Observer
 from mqbench.quantizer import FakeQuantize
 from mqbench.scheme import QParams

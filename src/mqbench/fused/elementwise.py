@@ -2,7 +2,6 @@
 
 import ctypes
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from math import inf, prod
 from typing import Any
 
@@ -10,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from mqbench.fused import build
+from mqbench.fused.activation import Clip
 from mqbench.fused.emit import emit
 from mqbench.fused.shapes import broadcast, reduce_like
 
@@ -17,23 +17,6 @@ _PLAIN_TENSORS = (Tensor, nn.Parameter)
 _DTYPES = (torch.float32, torch.float64)
 SERIAL = 1 << 15
 """Elements up to which one thread is faster than many."""
-
-
-@dataclass(frozen=True)
-class Clip:
-    """An activation function clip(x, lower, upper) whose gradient passes strictly between the two.
-
-    ReLU is ``Clip(0.0)``, ReLU6 ``Clip(0.0, 6.0)``.
-    """
-
-    lower: float
-    upper: float = inf
-
-    def __call__(self, x: Tensor) -> Tensor:
-        """The clipped tensor, differentiable."""
-        if self == Clip(0.0):
-            return torch.relu(x)
-        return nn.functional.hardtanh(x, self.lower, self.upper)
 
 
 class Elementwise:
