@@ -8,8 +8,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mqbench.folding._base import BatchNormTensors, Folding, StatisticsAverage, unfolded_output
-from mqbench.folding._statistics import batch_statistics, is_distributed, joint_statistics
+from mqbench.folding._statistics import batch_statistics, joint_statistics
 from mqbench.functional import broadcast, dequantize
+from mqbench.processes import is_distributed
 from mqbench.quantizer import FakeQuantize
 
 
