@@ -19,7 +19,7 @@ from mqbench.errors import RequestError
 from mqbench.preparation import prepare
 from mqbench.record import FLOAT, Setting
 from mqbench.task import plan_of, recipe_of
-from mqbench.training import BatchPlan, train
+from mqbench.training import BatchPlan, threads, train
 
 MEASURED_STEPS = 3
 _VALUES = 4 * 3 * 224 * 224  # in a measured batch; the time of a larger one is taken to be proportional
@@ -86,7 +86,8 @@ def estimate(
         kind = _kind(setting, recipe)
         if kind not in speeds:
             progress(setting)
-            speeds[kind] = _measure(setting, recipe, about, compute)
+            with threads(compute.threads):
+                speeds[kind] = _measure(setting, recipe, about, compute)
         costs.append(_cost(setting, recipe, steps, plan.steps, about, compute, speeds[kind]))
     return costs
 
