@@ -6,6 +6,10 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+# two workers on two cores: threads of one would wait for those of the other (read when torch is imported)
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
 # a time limit would test the machine; CI draws the same examples each time, people draw new ones
 settings.register_profile("people", deadline=None)
 settings.register_profile("ci", deadline=None, derandomize=True)
