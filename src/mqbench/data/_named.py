@@ -4,7 +4,7 @@ from mqbench.data._base import Dataset, Facts, Preprocessing, Splits
 from mqbench.data._hub import Hub
 from mqbench.data._images import Images
 from mqbench.data._place import FOLDER, data_folder
-from mqbench.data._source import Source
+from mqbench.data._storage import Source
 from mqbench.data._stored_folder import stored_folder
 from mqbench.data._transform import Transform
 from mqbench.errors import RequestError
