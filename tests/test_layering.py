@@ -22,7 +22,7 @@ ROOMS = [
     {"quantizer"},
     {"backends", "algorithm", "algorithms"},
     {"folding", "layers"},
-    {"functionalise", "lifting"},
+    {"functionalise", "lifting", "nodes", "attention"},
     {"capture"},
     {"placement", "plan"},
     {"preparation"},
