@@ -33,7 +33,6 @@ _SEEDS = Parameter(name=("--seeds", "--seed"))
 Names = Annotated[tuple[str, ...], _AXIS]
 Integers = Annotated[tuple[int, ...], _AXIS]
 Reals = Annotated[tuple[float, ...], _AXIS]
-Switches = Annotated[tuple[bool, ...], _AXIS]
 
 
 @Parameter(name="*")
@@ -65,6 +64,7 @@ class Axes:
         global_batch: Images of an optimizer step.
         weights: Of the float network: timm, file:PATH or package:NAME, or ordered: and one of them.
         float_seed: Seeds of the float network.
+        float_epochs: Epochs of the float network, where it is trained.
     """
 
     architecture: Names = ()
@@ -80,7 +80,7 @@ class Axes:
     activation_calibration: Names = ()
     calibration_images: Integers = ()
     bn_calibration: Integers = ()
-    sync_bn: Switches = ()
+    sync_bn: Names = ()
     quantizer_weight_decay: Reals = ()
     epochs: Integers = ()
     steps: Integers = ()
@@ -90,6 +90,7 @@ class Axes:
     global_batch: Integers = ()
     weights: Names = ()
     float_seed: Integers = ()
+    float_epochs: Integers = ()
 
     def study(self, name: str | None) -> Study:
         """The study of that name or path, with these axes in place of its own; without a name, theirs.

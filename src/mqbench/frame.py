@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 _WHOLE = {
     "bn_folding", "graph", "first_last_bits", "calibration_images", "bn_calibration", "epochs", "steps", "batch_size",
-    "global_batch", "seed", "float_seed",
+    "global_batch", "seed", "float_seed", "float_epochs",
 }  # fmt: skip
 _REAL = {"learning_rate", "weight_decay", "quantizer_weight_decay"}
 _TRUE = {"sync_bn"}
@@ -20,7 +20,9 @@ _RESULT: dict[str, type] = {
     "accuracy": float,
     "float_accuracy": float,
     "calibrated_accuracy": float,
+    "agreement": float,
     "deployable": bool,
+    "nc_kind": str,
     "reason": str,
 }
 

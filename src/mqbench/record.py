@@ -48,7 +48,7 @@ class Setting(_Value):
             "file:PATH" a checkpoint, "package:NAME" one that a Python package holds, each with "ordered:"
             before it if its tensors are to be matched by order and shape instead of by name.
         seed: of everything random in this run.
-        float_seed: seed of the float network that a quantized run starts from.
+        float_seed, float_epochs: seed and epochs of the float network that a quantized run starts from.
 
     Raises:
         pydantic.ValidationError: a value of the wrong type or outside its range.
@@ -77,6 +77,7 @@ class Setting(_Value):
     weights: str | None = None
     seed: Seed = 0
     float_seed: Seed = 0
+    float_epochs: Annotated[int, Field(ge=1)] | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -107,6 +108,7 @@ class Setting(_Value):
                 "bn_calibration",
                 "quantizer_weight_decay",
                 "float_seed",
+                "float_epochs",
             )
             given = [
                 name for name in quantized if getattr(self, name) != type(self).model_fields[name].default
@@ -138,7 +140,11 @@ class Setting(_Value):
         if self.algorithm == FLOAT:
             return self
         return Setting(
-            architecture=self.architecture, dataset=self.dataset, seed=self.float_seed, weights=self.weights
+            architecture=self.architecture,
+            dataset=self.dataset,
+            epochs=self.float_epochs,
+            seed=self.float_seed,
+            weights=self.weights,
         )
 
     def __str__(self) -> str:
@@ -150,7 +156,10 @@ class Setting(_Value):
 
 
 class CurvePoint(_Value):
-    """Training state after one epoch; accuracies are top-1 in percent, the loss is the epoch's mean."""
+    """Training state after one epoch.
+
+    Accuracies are top-1 in percent, the loss is the epoch's mean, the learning rate that of its last step.
+    """
 
     epoch: int
     learning_rate: float
@@ -160,7 +169,11 @@ class CurvePoint(_Value):
 
 
 class Provenance(_Value):
-    """Where, when and with what a record was made; not part of its identity."""
+    """Where, when and with what a record was made; not part of its identity.
+
+    ``seconds`` is the wall time of the run, ``data`` the fingerprint of the dataset, ``weights`` that of the
+    float network's, ``device`` the processor's name.
+    """
 
     started: str
     seconds: float
@@ -170,6 +183,10 @@ class Provenance(_Value):
     python: str
     versions: dict[str, str]
     git_revision: str | None = None
+    compute: dict[str, str | int | float | bool | None] = Field(default_factory=dict)
+    device: str | None = None
+    data: str | None = None
+    weights: str | None = None
 
 
 Outcome = Literal["ok", "not_converged", "failed"]
@@ -178,10 +195,13 @@ Outcome = Literal["ok", "not_converged", "failed"]
 class Record(_Value):
     """What came of one `Setting`. Accuracies are top-1 on the test set, in percent.
 
-    ``outcome``: ``ok``; ``not_converged`` (NC of the paper, with the kind in ``reason``); ``failed`` (the
-    run raised; the traceback is in ``error``). ``calibrated_accuracy`` is the quantized network's before
-    training, ``float_accuracy`` that of the float network it starts from. All but ``provenance`` is the
-    same, bit for bit, whenever the same setting is run on the same machine.
+    ``outcome``: ``ok``; ``not_converged`` (NC of the paper; ``nc_kind`` tells exploding scale, fold blow-up,
+    dead activations, chance accuracy and loss blow-up apart, ``reason`` says where and when); ``failed``
+    (the run raised; the traceback is in ``error``). ``calibrated_accuracy`` is the quantized network's before
+    training (after batch-norm calibration, if any), ``agreement`` the share of test images, in percent, that
+    it then classifies as the float network does, ``float_accuracy`` that of the float network it starts
+    from. All but ``provenance`` is the same, bit for bit, whenever the same setting is run on the same
+    machine.
     """
 
     schema_version: int = SCHEMA_VERSION
@@ -190,7 +210,9 @@ class Record(_Value):
     accuracy: float | None = None
     float_accuracy: float | None = None
     calibrated_accuracy: float | None = None
+    agreement: float | None = None
     deployable: bool = True
+    nc_kind: str | None = None
     reason: str | None = None
     error: str | None = None
     curve: tuple[CurvePoint, ...] = ()

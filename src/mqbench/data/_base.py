@@ -32,11 +32,17 @@ class Preprocessing:
 
 
 class Split(ABC):
-    """The images and labels of one part of a dataset."""
+    """The images and labels of one part of a dataset.
 
-    @abstractmethod
+    Attributes:
+        labels: class of every image, int64 ``[N]``, on the CPU.
+    """
+
+    labels: Tensor
+
     def __len__(self) -> int:
         """Number of images."""
+        return len(self.labels)
 
     @abstractmethod
     def batches(
@@ -102,9 +108,6 @@ class TensorSplit(Split):
 
     def __init__(self, images: Tensor, labels: Tensor) -> None:
         self.images, self.labels = images, labels
-
-    def __len__(self) -> int:
-        return len(self.labels)
 
     def batches(
         self, picks: Iterable[Tensor], *, augment: int | None = None, device: Device = "cpu"
