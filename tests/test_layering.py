@@ -24,7 +24,7 @@ ROOMS = [
     {"quantizer"},
     {"backends", "algorithm", "algorithms"},
     {"folding", "layers"},
-    {"functionalise", "lifting"},
+    {"functionalise", "lifting", "nodes", "attention"},
     {"capture"},
     {"placement", "plan", "absorption"},
     {"preparation"},
