@@ -10,6 +10,7 @@ from torch.nn import functional as F
 from mqbench.folding._base import BatchNormTensors, Folding, StatisticsAverage, unfolded_output
 from mqbench.folding._statistics import batch_statistics, joint_statistics
 from mqbench.functional import broadcast, dequantize
+from mqbench.fused.recompute import recomputed
 from mqbench.processes import is_distributed
 from mqbench.quantizer import FakeQuantize
 
@@ -66,7 +67,8 @@ class QuantizedLayer(nn.Module):
 
     def compute(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         """The layer's operation with any weight and bias."""
-        return self._op(x, weight, bias, **self._options)
+        with recomputed(x, weight):
+            return self._op(x, weight, bias, **self._options)
 
     def forward(self, x: Tensor, *batch_norm: Tensor | None) -> Tensor:
         """The quantized layer; ``batch_norm`` is (gamma, beta, mean, variance) if one is folded."""
