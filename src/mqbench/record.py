@@ -4,12 +4,21 @@ import hashlib
 import json
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, model_validator
 
 from mqbench.scheme import MAX_BITS, MIN_BITS
 
 SCHEMA_VERSION = 1
 FLOAT = "float"
+# Fields of a backend that a setting may replace one by one.
+OVERRIDES = (
+    "granularity",
+    "symmetric_weights",
+    "symmetric_activations",
+    "power_of_two",
+    "adaptive_sign",
+    "shared_concat",
+)
 
 Seed = Annotated[int, Field(ge=0, le=2**63 - 1)]
 Bits = Annotated[int, Field(ge=MIN_BITS, le=MAX_BITS)]
@@ -23,8 +32,8 @@ class Setting(_Value):
     """One run of the benchmark: names and numbers only.
 
     ``algorithm="float"`` is the unquantized network that every quantized run starts from. A field left
-    ``None`` takes the value of the backend (``bn_folding``, ``graph``), of the algorithm (calibration) or
-    of the architecture's recipe (the training fields).
+    ``None`` takes the value of the backend (``bn_folding``, ``graph``, the overrides), of the algorithm
+    (calibration) or of the architecture's recipe (the training fields).
 
     Args:
         architecture, dataset, algorithm, backend: names from the catalogs.
@@ -32,6 +41,8 @@ class Setting(_Value):
         bn_folding: strategy -1 to 4 (paper section 3.2).
         graph: 1, 2 or 3 (paper Fig. 4).
         first_last_bits: weight and input-activation bits of the first and last layer.
+        granularity, symmetric_weights, symmetric_activations, power_of_two, adaptive_sign, shared_concat:
+            in place of the backend's; see `mqbench.backends._base.Overrides`.
         weight_calibration, activation_calibration: observer names.
         epochs, learning_rate, weight_decay, batch_size: overrides of the recipe.
         seed: of everything random in this run.
@@ -49,6 +60,12 @@ class Setting(_Value):
     bn_folding: Annotated[int, Field(ge=-1, le=4)] | None = None
     graph: Literal[1, 2, 3] | None = None
     first_last_bits: Bits = 8
+    granularity: Literal["per_tensor", "per_channel"] | None = None
+    symmetric_weights: StrictBool | None = None
+    symmetric_activations: StrictBool | None = None
+    power_of_two: StrictBool | None = None
+    adaptive_sign: StrictBool | None = None
+    shared_concat: StrictBool | None = None
     weight_calibration: str | None = None
     activation_calibration: str | None = None
     epochs: Annotated[int, Field(ge=0)] | None = None
@@ -81,6 +98,7 @@ class Setting(_Value):
                 "bn_folding",
                 "graph",
                 "first_last_bits",
+                *OVERRIDES,
                 "weight_calibration",
                 "activation_calibration",
                 "float_seed",
@@ -108,6 +126,11 @@ class Setting(_Value):
         if self.algorithm == FLOAT:
             return self
         return Setting(architecture=self.architecture, dataset=self.dataset, seed=self.float_seed)
+
+    @property
+    def overrides(self) -> dict[str, Any]:
+        """The fields of the backend that are replaced, and their values."""
+        return {name: value for name in OVERRIDES if (value := getattr(self, name)) is not None}
 
     def __str__(self) -> str:
         if self.algorithm == FLOAT:

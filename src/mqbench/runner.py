@@ -14,6 +14,7 @@ from mqbench import architectures as architecture_catalog
 from mqbench import data as dataset_catalog
 from mqbench import observers as observer_catalog
 from mqbench.architectures._base import Architecture, Recipe
+from mqbench.backends._base import Overrides
 from mqbench.calibration import calibrate
 from mqbench.data._base import Dataset, Splits
 from mqbench.errors import IncompatibleError, RequestError, StoreError
@@ -172,6 +173,7 @@ def _run_quantized(
         bn_folding=plan.bn_folding,
         graph=plan.graph,
         first_last_bits=plan.first_last_bits,
+        overrides=plan.overrides,
     )
     progress("calibrate", 0, 1)
     calibrate(
@@ -213,6 +215,7 @@ def _plan(setting: Setting) -> Plan:
         bn_folding=setting.bn_folding,
         graph=setting.graph,
         first_last_bits=setting.first_last_bits,
+        overrides=Overrides(**setting.overrides),
     )
 
 
