@@ -50,9 +50,14 @@ def read(folder: Path) -> Record:
         raise StoreError(f"cannot read {folder / RECORD}: {error.strerror}") from error
     except (KeyError, TypeError, ValueError) as error:
         raise StoreError(f"damaged record {folder} ({_cause(error)}); remove it and run again") from error
-    if version == SCHEMA_VERSION and record.setting.key != folder.name[-len(record.setting.key) :]:
-        raise StoreError(f"damaged record {folder} (its setting has key {record.setting.key}); remove it")
+    if version == SCHEMA_VERSION and not folder.name.endswith(key := record.setting.key):
+        raise StoreError(f"damaged record {folder} (its setting has key {key}); remove it")
     return record
+
+
+def attached(folder: Path) -> list[Path]:
+    """The files beside a record, by name."""
+    return sorted(path for path in folder.iterdir() if path.name not in (RECORD, PROVENANCE))
 
 
 def write(folder: Path, record: Record, files: Mapping[str, bytes]) -> None:

@@ -4,9 +4,10 @@ import json
 import os
 import sys
 from collections import Counter
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from rich.console import Console
+from rich.table import Table
 
 from mqbench.record import Record
 from mqbench.record_file import plain
@@ -14,6 +15,9 @@ from mqbench.report.rows import averages, rows
 from mqbench.report.table import ResultTable
 from mqbench.store import Store
 from mqbench.study import Study
+
+if TYPE_CHECKING:
+    import polars
 
 
 def show_study(asked: Study, store: Store, records: list[Record], *, missing: int, as_json: bool) -> None:
@@ -51,3 +55,19 @@ def console_of(file: IO[str]) -> Console:
 def print_json(value: Any) -> None:
     """Print a value as JSON."""
     print(json.dumps(value, indent=1))
+
+
+def print_frame(frame: "polars.DataFrame", *, as_json: bool) -> None:
+    """Print a frame as lines of text, columns without a value left out, or as a JSON list of its rows."""
+    if as_json:
+        print_json(frame.to_dicts())
+        return
+    shown = [name for name in frame.columns if frame[name].null_count() < frame.height]
+    table = Table(*shown, box=None, padding=(0, 2, 0, 0), pad_edge=False)
+    for values in frame.select(shown).iter_rows():
+        table.add_row(*(_cell(value) for value in values))
+    console_of(sys.stdout).print(table)
+
+
+def _cell(value: object) -> str:
+    return "-" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
