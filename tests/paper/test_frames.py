@@ -56,7 +56,7 @@ def test_a_row_is_the_setting_that_would_be_run() -> None:
         & (polars.col("backend") == "tvm"),
         named=True,
     )
-    setting = Setting(architecture="resnet18", dataset="imagenet", algorithm="pact", backend="tvm", bits=4)
+    setting = Setting(architecture="resnet18", dataset="imagenet", algorithm="pact", backend="tvm", bits=(4, 4))
     assert row["key"] == setting.key
     assert (row["accuracy"], row["float_accuracy"], row["seed"]) == (57.5, 71.0, None)
     assert (row["printed_gap"], row["printed_hardware_mean"], row["printed_hardware_std"]) == (
