@@ -10,7 +10,9 @@ RESULT: dict[str, type] = {
     "accuracy": float,
     "float_accuracy": float,
     "calibrated_accuracy": float,
+    "agreement": float,
     "deployable": bool,
+    "nc_kind": str,
     "reason": str,
 }
 

@@ -5,7 +5,7 @@ from mqbench.algorithms._clipping import ClippedActivation
 from mqbench.algorithms._ranges import MovingRange, RangeQuantizer, WeightRange
 from mqbench.architectures._base import Architecture, Recipe
 from mqbench.backends._base import Backend, Overrides
-from mqbench.data._base import Dataset, Split, Splits
+from mqbench.data._base import Dataset, Preprocessing, Split, Splits, TensorSplit
 from mqbench.folding._base import BatchNormTensors, Folding
 from mqbench.observers._base import Observer
 from mqbench.quantizer import FakeQuantize, Role
@@ -23,6 +23,7 @@ __all__ = [
     "MovingRange",
     "Observer",
     "Overrides",
+    "Preprocessing",
     "QParams",
     "QuantScheme",
     "RangeQuantizer",
@@ -30,5 +31,6 @@ __all__ = [
     "Role",
     "Split",
     "Splits",
+    "TensorSplit",
     "WeightRange",
 ]

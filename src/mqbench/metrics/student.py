@@ -16,7 +16,8 @@ def p_value(t: float, freedom: float) -> float:
         raise ValueError(f"degrees of freedom must be positive, got {freedom}")
     if math.isinf(t):
         return 0.0
-    return _incomplete_beta(freedom / 2, 0.5, freedom / (freedom + t * t))
+    square = t * t
+    return _incomplete_beta(freedom / 2, 0.5, freedom / (freedom + square), square / (freedom + square))
 
 
 @cache
@@ -40,14 +41,13 @@ def quantile(confidence: float, freedom: float) -> float:
     return (low + high) / 2
 
 
-def _incomplete_beta(a: float, b: float, x: float) -> float:
-    if x <= 0 or x >= 1:
-        return float(x >= 1)
+def _incomplete_beta(a: float, b: float, x: float, y: float) -> float:
+    """Regularised, at x = 1 - y; both are given, because 1 - x would lose what is close to 1."""
+    if x == 0 or y == 0:
+        return float(y == 0)
     if x > (a + 1) / (a + b + 2):  # the continued fraction converges fast below this
-        return 1 - _incomplete_beta(b, a, 1 - x)
-    front = math.exp(
-        math.lgamma(a + b) - math.lgamma(a) - math.lgamma(b) + a * math.log(x) + b * math.log1p(-x)
-    )
+        return 1 - _incomplete_beta(b, a, y, x)
+    front = math.exp(math.lgamma(a + b) - math.lgamma(a) - math.lgamma(b) + a * math.log(x) + b * math.log(y))
     return front / a * _fraction(a, b, x)
 
 

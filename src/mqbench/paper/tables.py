@@ -86,9 +86,13 @@ def _folding() -> Iterator[Row]:
     for line in lines("table5"):
         strategy = line["bn_fold_strategy"]
         record = _record(
-            line, line["top1"], algorithm=line["algorithm"], bn_folding=int(strategy.rstrip("*"))
+            line,
+            line["top1"],
+            algorithm=line["algorithm"],
+            bn_folding=int(strategy.rstrip("*")),
+            sync_bn=not strategy.endswith("*"),
         )
-        yield Row(record=record, more={"synchronized": not strategy.endswith("*")})
+        yield Row(record=record)
 
 
 def _graphs() -> Iterator[Row]:
@@ -114,10 +118,14 @@ def _hardware() -> Iterator[Row]:
 def _scale_decay() -> Iterator[Row]:
     for line in lines("table8"):
         named = {"model": "MobileNetV2"}
-        accuracy = line["top1_lsq_mobilenetv2_tensorrt"]
         yield Row(
-            record=_record(named, accuracy, algorithm="LSQ", backend="tensorrt"),
-            more={"scale_weight_decay": float(line["scale_weight_decay"])},
+            record=_record(
+                named,
+                line["top1_lsq_mobilenetv2_tensorrt"],
+                algorithm="LSQ",
+                backend="tensorrt",
+                quantizer_weight_decay=float(line["scale_weight_decay"]),
+            )
         )
 
 

@@ -2,19 +2,17 @@
 
 from collections.abc import Iterator
 
-from mqbench.paper import tables
-from mqbench.paper.claims._base import Finding, best, holds, joined, same, value
+from mqbench.paper.claims._base import Finding, best, holds, joined, same, table, value
 
 _Key = tuple[str, str, str]
 
 
 def _strategies() -> dict[_Key, float]:
     found = {}
-    for row in tables.rows(5):
-        assert row.record is not None
-        setting = row.record.setting
-        strategy = f"{setting.bn_folding}{'' if row.more['synchronized'] else '*'}"
-        found[setting.architecture, setting.algorithm, strategy] = value(row.record)
+    for record in table(5):
+        setting = record.setting
+        strategy = f"{setting.bn_folding}{'' if setting.sync_bn else '*'}"
+        found[setting.architecture, setting.algorithm, strategy] = value(record)
     return found
 
 

@@ -2,13 +2,12 @@
 
 from collections.abc import Iterator
 
-from mqbench.paper import tables
 from mqbench.paper.claims._base import Finding, best, close, holds, same, table, value
 
 
 def claims() -> Iterator[Finding]:
     """The findings of this section."""
-    found = {f"{row.more['scale_weight_decay']:g}": value(row.record) for row in tables.rows(8) if row.record}
+    found = {f"{record.setting.quantizer_weight_decay:g}": value(record) for record in table(8)}
     gain = max(found.values()) - found["1e-05"]
     yield Finding(
         section="B.2.3",
