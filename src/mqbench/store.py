@@ -16,6 +16,7 @@ from mqbench.errors import StoreError
 from mqbench.record import Record, Setting
 
 _DAY = 24 * 3600.0
+_LOCAL = "file://"
 _KEY = re.compile(r"[0-9a-f]{16}")
 _LEFTOVER = re.compile(r"\.(?P<state>new|old)\.(?P<host>.+)\.(?P<pid>\d+)\.\w{8}\.(?P<key>[0-9a-f]{16})")
 
@@ -26,12 +27,22 @@ class Store:
     A record appears by the rename of a finished directory, so whatever kills a writer leaves a whole
     record or none. Several processes may write at once: of two records of one setting the first stays.
     ``root`` is created by the first `put`; its parent must exist.
+
+    ``Store("s3://bucket/runs")``, or another URL that ``fsspec`` knows, gives an `ObjectStore`.
     """
+
+    def __new__(cls, root: str | os.PathLike[str] = "") -> "Store":
+        """An `ObjectStore` for a URL."""
+        if cls is Store and "://" in os.fspath(root) and not os.fspath(root).startswith(_LOCAL):
+            from mqbench.object_store import ObjectStore
+
+            return object.__new__(ObjectStore)
+        return object.__new__(cls)
 
     def __init__(self, root: str | os.PathLike[str]) -> None:
         if not os.fspath(root):
             raise StoreError("the store has an empty name; give a folder, such as runs")
-        self.root = Path(root)
+        self.root = Path(os.fspath(root).removeprefix(_LOCAL))
 
     def __repr__(self) -> str:
         return f"Store({str(self.root)!r})"
