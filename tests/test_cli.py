@@ -137,6 +137,7 @@ def test_every_axis_is_an_option(run: Run) -> None:
         "weights": "timm",
         "seed": "5",
         "float_seed": "6",
+        "float_epochs": "3",
     }
     other = {"epochs"}  # in place of steps
     assert list(axes) == [name for name in Setting.model_fields if name not in other]

@@ -82,7 +82,7 @@ def test_a_failed_record_gives_way_only_when_asked(store: Store) -> None:
 def test_a_writer_that_is_overtaken_leaves_nothing(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """Another writer finishes between our look and our write."""
     real = ObjectStore.get
-    raced = []
+    raced: list[Any] = []
 
     def get(self: ObjectStore, which: Any) -> Record | None:
         found = real(self, which)

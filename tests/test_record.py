@@ -77,6 +77,7 @@ def test_keys_tell_settings_apart(one: Setting, other: Setting) -> None:
         ("weights", "timm"),
         ("seed", 1),
         ("float_seed", 1),
+        ("float_epochs", 3),
     ],
 )
 def test_every_field_is_in_the_key(field: str, value: object) -> None:

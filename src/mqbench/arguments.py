@@ -70,6 +70,7 @@ class Axes:
         global_batch: Images of an optimizer step.
         weights: Of the float network: timm, file:PATH or package:NAME, or ordered: and one of them.
         float_seed: Seeds of the float network.
+        float_epochs: Epochs of the float network, where it is trained.
     """
 
     architecture: Names = ()
@@ -101,6 +102,7 @@ class Axes:
     global_batch: Integers = ()
     weights: Names = ()
     float_seed: Integers = ()
+    float_epochs: Integers = ()
 
     def study(self, name: str | None) -> Study:
         """The study of that name or path, with these axes in place of its own; without a name, theirs.

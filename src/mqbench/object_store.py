@@ -50,7 +50,8 @@ class ObjectStore(Store):
     """
 
     def __init__(self, root: str | os.PathLike[str]) -> None:
-        self.root = Url(os.fspath(root).rstrip("/"))  # type: ignore[assignment]
+        self.url = Url(os.fspath(root).rstrip("/"))
+        self.root = self.url  # type: ignore[assignment]
 
     def __reduce__(self) -> tuple[type[Store], tuple[str]]:
         return Store, (str(self.root),)
@@ -132,7 +133,7 @@ class ObjectStore(Store):
             cache
             / "mqbench"
             / "checkpoints"
-            / hashlib.sha256(self.root.encode()).hexdigest()[:16]
+            / hashlib.sha256(self.url.encode()).hexdigest()[:16]
             / f"{key}.pt"
         )
 

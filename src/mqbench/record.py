@@ -59,7 +59,7 @@ class Setting(_Value):
             "file:PATH" a checkpoint, "package:NAME" one that a Python package holds, each with "ordered:"
             before it if its tensors are to be matched by order and shape instead of by name.
         seed: of everything random in this run.
-        float_seed: seed of the float network that a quantized run starts from.
+        float_seed, float_epochs: seed and epochs of the float network that a quantized run starts from.
 
     Raises:
         pydantic.ValidationError: a value of the wrong type or outside its range.
@@ -94,6 +94,7 @@ class Setting(_Value):
     weights: str | None = None
     seed: Seed = 0
     float_seed: Seed = 0
+    float_epochs: Annotated[int, Field(ge=1)] | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -125,6 +126,7 @@ class Setting(_Value):
                 "bn_calibration",
                 "quantizer_weight_decay",
                 "float_seed",
+                "float_epochs",
             )
             given = [
                 name for name in quantized if getattr(self, name) != type(self).model_fields[name].default
@@ -156,7 +158,11 @@ class Setting(_Value):
         if self.algorithm == FLOAT:
             return self
         return Setting(
-            architecture=self.architecture, dataset=self.dataset, seed=self.float_seed, weights=self.weights
+            architecture=self.architecture,
+            dataset=self.dataset,
+            epochs=self.float_epochs,
+            seed=self.float_seed,
+            weights=self.weights,
         )
 
     @property

@@ -29,10 +29,8 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_records_as_text_and_json(here: Path, capsys: Capture) -> None:
     assert cli.main(["records", "--where", "backend == 'tvm'", "--columns", "backend,accuracy"]) == 0
-    assert [line.split() for line in capsys.readouterr().out.splitlines()] == [
-        ["backend", "accuracy"],
-        ["tvm", "70.25"],
-    ]
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert lines == [["backend", "accuracy"], ["tvm", "70.25"]]
     assert cli.main(["records", "--json", "--where", "accuracy < 65"]) == 0
     (row,) = json.loads(capsys.readouterr().out)
     assert (row["backend"], row["seed"]) == ("acl", 3)
@@ -89,7 +87,7 @@ def test_merge(here: Path, capsys: Capture) -> None:
 
 
 def test_reproduce(here: Path, capsys: Capture) -> None:
-    axes = "--architecture digits_resnet --dataset digits --algorithm lsq --backend tvm --steps 2"
+    axes = "--architecture digits_resnet --dataset digits --algorithm lsq --backend tvm --steps 2 --float-epochs 1"
     assert cli.main(f"run {axes} --store made --jobs 1 --json".split()) == 0
     made = json.loads(capsys.readouterr().out)["records"]
     key = next(record["key"] for record in made if record["setting"]["algorithm"] == "lsq")
