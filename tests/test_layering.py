@@ -26,6 +26,7 @@ ROOMS = [
     {"observers"},
     {"quantizer"},
     {"backends", "algorithm", "algorithms"},
+    {"ladder"},
     {"folding", "layers"},
     {"functionalise", "lifting"},
     {"capture"},
