@@ -263,7 +263,7 @@ LONG = "n" * 300
 @pytest.mark.parametrize(
     ("command", "words"),
     [
-        ("fly", ["fly", "run", "table", "list"]),
+        ("fly", ["fly", "draw", "list"]),
         ("run --fly", ["--fly"]),
         ("run a.toml b.toml", ["b.toml"]),
         ("run --algorithm", ["--algorithm"]),

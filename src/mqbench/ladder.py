@@ -11,12 +11,14 @@ from dataclasses import dataclass
 from itertools import permutations
 from math import factorial
 from statistics import fmean
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mqbench import backends as backend_catalog
-from mqbench.backends._base import Backend
 from mqbench.errors import RequestError, UnknownNameError
 from mqbench.record import FLOAT, Setting
+
+if TYPE_CHECKING:
+    from mqbench.backends._base import Backend
 
 # One switch turns all its fields of a setting.
 SWITCHES: dict[str, tuple[str, ...]] = {

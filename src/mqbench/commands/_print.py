@@ -7,10 +7,13 @@ from collections import Counter
 from typing import IO, TYPE_CHECKING, Any
 
 from rich.console import Console
+from rich.constrain import Constrain
 from rich.table import Table
+from rich.text import Text
 
 from mqbench.record import Record
 from mqbench.record_file import plain
+from mqbench.report import footer
 from mqbench.report.rows import averages, rows
 from mqbench.report.table import ResultTable
 from mqbench.store import Store
@@ -33,6 +36,7 @@ def show_study(asked: Study, store: Store, records: list[Record], *, missing: in
                 "outcomes": outcomes,
                 "rows": rows(records),
                 "averages": averages(records),
+                **footer.facts(records),
                 "records": listed,
             }
         )
@@ -41,6 +45,9 @@ def show_study(asked: Study, store: Store, records: list[Record], *, missing: in
     if asked.title:
         console.print(asked.title, markup=False, soft_wrap=True)
     console.print(ResultTable(rows(records), averages(records)))
+    for line in footer.lines(records):
+        console.print("")
+        console.print(Constrain(Text(line, style="dim"), min(console.width, 100)))
     parts = [f"{count} {name.replace('_', ' ')}" for name, count in outcomes.items() if count]
     parts += [f"{missing} missing (mqbench run makes them)"] if missing else []
     text = f"{total} runs: {', '.join(parts)}. Records: {store.root}{os.sep}"
