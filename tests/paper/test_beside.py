@@ -5,6 +5,7 @@ from scipy import stats
 
 from mqbench import metrics, paper
 from mqbench.record import Record, Setting
+from mqbench.study import FOLDER, load_study
 
 TABLE = paper.records(7)
 
@@ -68,6 +69,17 @@ def test_cells_of_the_other_tables() -> None:
     ]
     found = {cell.tables: cell.papers for cell in paper.beside(ours)}
     assert found == {(4,): 70.5, (5,): 70.1, (6,): 70.7, (8,): 68.41, (10,): 70.7, (4, 7): 70.7}
+
+
+@pytest.mark.parametrize("table", [4, 5, 6, 7, 8, 10, 11])
+def test_the_study_of_a_table_has_its_cells(table: int) -> None:
+    study = load_study(FOLDER / "paper" / f"table{table}.toml")
+    runs = [
+        Record(setting=s, outcome="ok", accuracy=50.0) for s in study.settings() if s.algorithm != "float"
+    ]
+    found = paper.beside(runs)
+    assert len(found) == len(paper.records(table))
+    assert all(table in cell.tables for cell in found)
 
 
 def test_the_paper_beside_itself_differs_in_nothing() -> None:

@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 
 from mqbench.metrics import kendall
-from mqbench.paper import tables
 from mqbench.paper.claims._base import Finding, best, close, holds, joined, same, table, value
 from mqbench.paper.transcription import ARCHITECTURES
 
@@ -115,9 +114,10 @@ def _gaps(found: _Found) -> Iterator[Finding]:
 
 
 def _initialization() -> Iterator[Finding]:
-    rows = [(r.record, float(r.more["bn_calibrated_accuracy"])) for r in tables.rows(11) if r.record]
-    academic = [(r, bn) for r, bn in rows if r.setting.backend == "academic"]
-    simple = [r.calibrated_accuracy or 0.0 for r, _ in rows]
+    trained = [r for r in table(11) if r.setting.algorithm == "lsq"]
+    calibrated = [r for r in table(11) if r.setting.algorithm == "ptq"]
+    simple = [value(r) for r in calibrated if not r.setting.bn_calibration]
+    with_bn = [r for r in calibrated if r.setting.bn_calibration]
     over = [v for v in simple if v >= 1]
     yield Finding(
         section="C.3",
@@ -128,7 +128,7 @@ def _initialization() -> Iterator[Finding]:
         table="11",
         note=f"all but {len(over)} of {len(simple)}" if over else "",
     )
-    gain = [bn for _, bn in academic]
+    gain = [value(r) for r in with_bn if r.setting.backend == "academic"]
     yield Finding(
         section="C.3",
         claim="BN calibration gives 51.3 with Quantile/Norm, 6.3 more than LSQ's own initialisation (45.0)",
@@ -137,7 +137,7 @@ def _initialization() -> Iterator[Finding]:
         verdict=same([51.3, 45.0, 6.3], [gain[0], gain[2], gain[0] - gain[2]]),
         table="11",
     )
-    hardware = [bn for r, bn in rows if r.setting.backend != "academic"]
+    hardware = [value(r) for r in with_bn if r.setting.backend != "academic"]
     yield Finding(
         section="C.3",
         claim="with hardware settings it stays below 1 %",
@@ -147,8 +147,9 @@ def _initialization() -> Iterator[Finding]:
         table="11",
         note="hardware settings fold batch norm, so there may have been no statistics left to calibrate",
     )
-    tau = kendall(gain, [value(r) for r, _ in academic])
-    snpe = [value(r) for r, _ in rows if r.setting.backend == "snpe"]
+    academic = [value(r) for r in trained if r.setting.backend == "academic"]
+    snpe = [value(r) for r in trained if r.setting.backend == "snpe"]
+    tau = kendall(gain, academic)
     yield Finding(
         section="C.3",
         claim="a better initialisation gives a better final accuracy (Fig. 12)",
