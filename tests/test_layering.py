@@ -21,7 +21,7 @@ ROOMS = [
     {"index", "query"},
     {"frame"},
     {"paper"},
-    {"report"},
+    {"report", "recommend"},
     {"fused"},
     {"functional"},
     {"observers"},
@@ -66,6 +66,7 @@ RESULTS = [
     "frame",
     "paper",
     "report",
+    "recommend",
 ]
 
 
