@@ -118,6 +118,12 @@ def test_every_axis_is_an_option(run: Run) -> None:
         "graph": 3,
         "sync_bn": "false",
         "first_last_bits": "7",
+        "granularity": "per_channel",
+        "symmetric_weights": "false",
+        "symmetric_activations": "true",
+        "power_of_two": "true",
+        "adaptive_sign": "true",
+        "shared_concat": "false",
         "weight_calibration": "minmax",
         "activation_calibration": "mse",
         "calibration_images": "32",
@@ -273,7 +279,7 @@ LONG = "n" * 300
 @pytest.mark.parametrize(
     ("command", "words"),
     [
-        ("fly", ["fly", "run", "table", "list"]),
+        ("fly", ["fly", "draw", "list"]),
         ("run --fly", ["--fly"]),
         ("run a.toml b.toml", ["b.toml"]),
         ("run --algorithm", ["--algorithm"]),

@@ -9,6 +9,7 @@ from torch import Tensor, fx, nn
 
 from mqbench.absorption import absorb
 from mqbench.attention import QuantizedAttention, has_float_mask, options
+from mqbench.backends._base import Overrides
 from mqbench.capture import capture
 from mqbench.errors import IncompatibleError, RequestError
 from mqbench.layers import QUANTIZABLE, QuantizedLayer
@@ -32,6 +33,7 @@ def prepare(
     bn_folding: int | None = None,
     graph: int | None = None,
     first_last_bits: int = 8,
+    overrides: Overrides = Overrides(),  # noqa: B008 (frozen)
     skip: str | Iterable[str] = (),
 ) -> fx.GraphModule:
     """Make the quantized network that a backend will run, ready to calibrate and train.
@@ -47,6 +49,7 @@ def prepare(
         bn_folding: strategy -1 to 4 of the paper's section 3.2; None takes the backend's.
         graph: 1, 2 or 3 of the paper's Fig. 4; None takes the backend's.
         first_last_bits: bits of the weights and input activations of the first and last layer.
+        overrides: single properties in place of the backend's, such as ``Overrides(power_of_two=True)``.
         skip: names of layers to leave in float.
 
     Returns:
@@ -73,12 +76,13 @@ def prepare(
         bn_folding=bn_folding,
         graph=graph,
         first_last_bits=first_last_bits,
+        overrides=overrides,
     )
     _check_model(model)
     graph_module = capture(model, example_inputs)
     skipped = (skip,) if isinstance(skip, str) else tuple(skip)
     _check_skip(graph_module, skipped)
-    placement = Placement(graph_module, plan.graph, skipped)
+    placement = Placement(graph_module, plan.graph, skipped, shared_concat=plan.library.shared_concat)
     if not placement.layers:
         raise RequestError(f"{type(model).__name__} has no convolution or linear layer to quantize")
     if names := placement.left_float():

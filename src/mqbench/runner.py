@@ -184,6 +184,7 @@ class _Run:
             bn_folding=plan.bn_folding,
             graph=plan.graph,
             first_last_bits=plan.first_last_bits,
+            overrides=plan.overrides,
         )
         return quantized.to(self.fabric.device)
 

@@ -7,6 +7,7 @@ from mqbench import architectures as architecture_catalog
 from mqbench import data as dataset_catalog
 from mqbench import observers as observer_catalog
 from mqbench.architectures._base import Architecture, Recipe
+from mqbench.backends._base import Overrides
 from mqbench.data._base import Dataset, Preprocessing, Splits
 from mqbench.errors import IncompatibleError, RequestError
 from mqbench.plan import Plan
@@ -43,6 +44,7 @@ def plan_of(setting: Setting) -> Plan:
         bn_folding=setting.bn_folding,
         graph=setting.graph,
         first_last_bits=setting.first_last_bits,
+        overrides=Overrides(**setting.overrides),
     )
 
 

@@ -7,10 +7,13 @@ from collections import Counter
 from typing import IO, TYPE_CHECKING, Any
 
 from rich.console import Console
+from rich.constrain import Constrain
 from rich.table import Table
+from rich.text import Text
 
 from mqbench.record import Record
 from mqbench.record_file import plain
+from mqbench.report import footer
 from mqbench.report.rows import averages, rows
 from mqbench.report.table import ResultTable
 from mqbench.store import Store
@@ -18,6 +21,8 @@ from mqbench.study import Study
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    import polars
 
     from mqbench.estimate import Cost
 
@@ -35,6 +40,7 @@ def show_study(asked: Study, store: Store, records: list[Record], *, missing: in
                 "outcomes": outcomes,
                 "rows": rows(records),
                 "averages": averages(records),
+                **footer.facts(records),
                 "records": listed,
             }
         )
@@ -43,6 +49,9 @@ def show_study(asked: Study, store: Store, records: list[Record], *, missing: in
     if asked.title:
         console.print(asked.title, markup=False, soft_wrap=True)
     console.print(ResultTable(rows(records), averages(records)))
+    for line in footer.lines(records):
+        console.print("")
+        console.print(Constrain(Text(line, style="dim"), min(console.width, 100)))
     parts = [f"{count} {name.replace('_', ' ')}" for name, count in outcomes.items() if count]
     parts += [f"{missing} missing (mqbench run makes them)"] if missing else []
     text = f"{total} runs: {', '.join(parts)}. Records: {store.root}{os.sep}"
@@ -90,3 +99,19 @@ def duration(seconds: float) -> str:
         if seconds >= least * length:
             return f"{seconds / length:.3g} {unit}"
     return f"{seconds:.2g} s"
+
+
+def print_frame(frame: "polars.DataFrame", *, as_json: bool) -> None:
+    """Print a frame as lines of text, columns without a value left out, or as a JSON list of its rows."""
+    if as_json:
+        print_json(frame.to_dicts())
+        return
+    shown = [name for name in frame.columns if frame[name].null_count() < frame.height]
+    table = Table(*shown, box=None, padding=(0, 2, 0, 0), pad_edge=False)
+    for values in frame.select(shown).iter_rows():
+        table.add_row(*(_cell(value) for value in values))
+    console_of(sys.stdout).print(table)
+
+
+def _cell(value: object) -> str:
+    return "-" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
