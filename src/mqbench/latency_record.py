@@ -119,7 +119,9 @@ def latency_records(store: Store) -> Iterator[LatencyRecord]:
         try:
             fields = json.loads(path.read_bytes())
             if isinstance(fields, dict) and fields.get("schema_version", 0) > LATENCY_SCHEMA:
-                raise StoreError(f"{path} was written by a newer mqbench; upgrade mqbench or use another store")
+                raise StoreError(
+                    f"{path} was written by a newer mqbench; upgrade mqbench or use another store"
+                )
             yield LatencyRecord.model_validate(fields)
         except OSError as error:
             raise StoreError(f"cannot read {path}: {error.strerror}") from error

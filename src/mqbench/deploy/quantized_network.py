@@ -11,7 +11,9 @@ biases float. Nothing is unpickled: tensors come from safetensors, the list of o
 
 import json
 import operator
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,7 @@ from torch import Tensor, nn
 
 FORMAT = "mqbench quantized network 1"
 ENGINES = ("fbgemm", "onednn", "x86")
-_FLOAT_OUTPUT = ("fbgemm",)  # engines whose linear kernel can give its accumulator as float
+_LAYERS = ("conv1d", "conv2d", "conv3d", "linear")
 
 # what torch moves without leaving quint8; any other move goes through float, which is exact but slower
 _NATIVE_MOVES = {
@@ -57,16 +59,12 @@ class QuantizedNetwork(nn.Module):
         self.packed: dict[str, Any] = {}
         with _engine(engine):
             for op in self.operations:
-                if op["kind"] in ("conv1d", "conv2d", "conv3d", "linear") and self.is_integer(op):
+                if op["kind"] in _LAYERS and op.get("grid") is not None:
                     self.packed[op["name"]] = self._pack(op)
-
-    def is_integer(self, op: Mapping[str, Any]) -> bool:
-        """Whether an operation runs in an integer kernel (a layer whose output is float does not, but linear)."""
-        if op["kind"] == "linear" and op.get("grid") is None:
-            return self.engine in _FLOAT_OUTPUT
-        if op["kind"] == "move":
-            return op.get("grid") is not None and op["target"].split(".")[1] in _NATIVE_MOVES
-        return op.get("grid") is not None and op["kind"] in _INTEGER
+                elif op["kind"] in _LAYERS and self._gives_float_by_onednn(op):
+                    self.packed[op["name"]] = self._pack_for_float(op)
+                elif op["kind"] == "linear" and engine != "onednn":
+                    self.packed[op["name"]] = self._pack(op)
 
     def forward(self, *images: Tensor) -> Any:
         """The outputs, dequantized: a tensor, or a tuple of them."""
@@ -74,13 +72,21 @@ class QuantizedNetwork(nn.Module):
         result = tuple(_real(found[name]) for name in self.outputs)
         return result[0] if len(result) == 1 else result
 
-    def run(self, images: Sequence[Tensor], keep: bool = False) -> dict[str, Tensor]:
-        """Every output by name, and with ``keep`` every tensor of the network; quantized where it holds integers."""
+    def run(
+        self, images: Sequence[Tensor], keep: bool = False, before: Callable[[str], None] | None = None
+    ) -> dict[str, Tensor]:
+        """Every output by name, and with ``keep`` every tensor of the network; quantized where it holds integers.
+
+        ``before`` is called with the name of each operation before it runs.
+        """
         values: dict[str, Tensor] = dict(zip(self.inputs, images, strict=True))
         last = {} if keep else self._last_use()
         with _engine(self.engine), torch.inference_mode():
             for at, op in enumerate(self.operations):
-                values[op["name"]] = _STEPS[op["kind"]](self, op, [values[name] for name in op["inputs"]], values)
+                if before is not None:
+                    before(op["name"])
+                inputs = [values[name] for name in op["inputs"]]
+                values[op["name"]] = _STEPS[op["kind"]](self, op, inputs, values)
                 for name in last.get(at, ()):
                     del values[name]
         return values
@@ -98,7 +104,9 @@ class QuantizedNetwork(nn.Module):
         integers, scale = self.tensors[f"{name}.weight"], self.tensors[f"{name}.weight_scale"]
         zero_point, bias = self.tensors[f"{name}.weight_zero_point"], self.tensors.get(f"{name}.bias")
         real = integers.float()
-        if scale.dim():  # the quantized constructor of torch takes the real weight; its rounding restores the integers
+        if (
+            scale.dim()
+        ):  # the quantized constructor of torch takes the real weight; its rounding restores the integers
             shape = [-1] + [1] * (real.dim() - 1)
             real = (real - zero_point.reshape(shape)) * scale.reshape(shape)
             weight = torch.quantize_per_channel(real, scale.double(), zero_point.long(), 0, torch.qint8)
@@ -110,6 +118,23 @@ class QuantizedNetwork(nn.Module):
             return torch.ops.quantized.linear_prepack(weight, bias)
         prepack = getattr(torch.ops.quantized, f"{op['kind']}_prepack")
         return prepack(weight, bias, op["stride"], op["padding"], op["dilation"], op["groups"])
+
+    def _gives_float_by_onednn(self, op: Mapping[str, Any]) -> bool:
+        """oneDNN can give the accumulator as float, of symmetric weights; the quantized convolutions cannot."""
+        symmetric = not bool((self.tensors[f"{op['name']}.weight_zero_point"] != 0).any())
+        return self.engine in ("onednn", "x86") and symmetric and op["kind"] in ("conv2d", "linear")
+
+    def _pack_for_float(self, op: Mapping[str, Any]) -> tuple[Tensor, Tensor, Tensor]:
+        name, ops = op["name"], torch.ops.onednn
+        integers = self.tensors[f"{name}.weight"]
+        scale = self.tensors[f"{name}.weight_scale"].expand(len(integers)).contiguous()
+        zero_point = torch.zeros(len(integers), dtype=torch.int64)
+        if op["kind"] == "linear":
+            return ops.qlinear_prepack(integers, None), scale, zero_point
+        grid = op["input_grid"]
+        options = op["stride"], op["padding"], op["dilation"], op["groups"]
+        packed = ops.qconv_prepack(integers, scale, grid["scale"], grid["zero_point"], *options, None)
+        return packed, scale, zero_point
 
     def constant(self, name: str) -> Tensor:
         """A constant of a float operation."""
@@ -140,18 +165,18 @@ def _supported() -> str:
     return ", ".join(name for name in ENGINES if name in torch.backends.quantized.supported_engines)
 
 
-class _engine:  # noqa: N801, a context manager that reads as a word
+@contextmanager
+def _engine(name: str) -> Iterator[None]:
     """torch's quantized engine is one for the process; it is put back."""
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-
-    def __enter__(self) -> None:
-        self.before = torch.backends.quantized.engine
-        torch.backends.quantized.engine = self.name
-
-    def __exit__(self, *_: object) -> None:
-        torch.backends.quantized.engine = self.before
+    before = torch.backends.quantized.engine
+    torch.backends.quantized.engine = name
+    try:
+        with warnings.catch_warnings():
+            # torch announces the end of quantized tensors; until then FBGEMM is reached by them alone
+            warnings.filterwarnings("ignore", message=".*quantized tensor creation functions.*")
+            yield
+    finally:
+        torch.backends.quantized.engine = before
 
 
 def _real(x: Tensor) -> Tensor:
@@ -187,12 +212,26 @@ def _layer(network: QuantizedNetwork, op: Mapping[str, Any], x: list[Tensor], _:
     grid, packed = op.get("grid"), network.packed.get(op["name"])
     if packed is None:
         return _layer_in_float(network, op, x[0])
+    if isinstance(packed, tuple):
+        return _layer_by_onednn(network, op, x[0], packed)
     if grid is None:
         zero_point = x[0].q_zero_point()
-        return ops.linear_with_input_q_dq_qweight_dq_output_fp32(_real(x[0]), x[0].q_scale(), zero_point, packed)
+        return ops.linear_with_input_q_dq_qweight_dq_output_fp32(
+            _real(x[0]), x[0].q_scale(), zero_point, packed
+        )
     relu = op["clip"][0] == grid["zero_point"]
     kernel = getattr(ops, op["kind"] + ("_relu" if relu else ""))
     return _clip(kernel(x[0], packed, grid["scale"], grid["zero_point"]), op, relu)
+
+
+def _layer_by_onednn(network: QuantizedNetwork, op: Mapping[str, Any], x: Tensor, packed: Any) -> Tensor:
+    grid = x.q_scale(), x.q_zero_point()
+    bias = network.tensors.get(f"{op['name']}.bias")
+    to_float: Any = 1.0, 0, torch.float32, "none", [], ""
+    if op["kind"] == "linear":
+        return torch.ops.onednn.qlinear_pointwise(x.int_repr(), *grid, *packed, bias, *to_float)
+    options = op["stride"], op["padding"], op["dilation"], op["groups"]
+    return torch.ops.onednn.qconv2d_pointwise(x.int_repr(), *grid, *packed, bias, *options, *to_float)
 
 
 def _layer_in_float(network: QuantizedNetwork, op: Mapping[str, Any], x: Tensor) -> Tensor:
@@ -259,22 +298,21 @@ def _call(network: QuantizedNetwork, op: Mapping[str, Any], values: Mapping[str,
         ((kind, content),) = argument.items()
         if kind == "tensor":
             return values[content] if content in values else network.constant(content)
-        return {"batch": lambda: batch, "float": lambda: float(content)}.get(
-            kind, lambda: getattr(torch, str(content))
-        )()
+        if kind == "batch":
+            return batch
+        return float(content) if kind == "float" else getattr(torch, content)
 
     arguments = [value(argument) for argument in op["args"]]
     return function(*arguments, **{name: value(v) for name, v in op["kwargs"].items()})
 
 
 def _move(network: QuantizedNetwork, op: Mapping[str, Any], x: list[Tensor], values: Any) -> Tensor:
-    if op.get("grid") is None or network.is_integer(op):
+    if op.get("grid") is None or op["target"].split(".")[1] in _NATIVE_MOVES:
         return _call(network, op, values)
     real = {**values, **{name: _real(t) for name, t in zip(op["inputs"], x, strict=True)}}
     return _to_grid(_call(network, op, real), op)
 
 
-_INTEGER = ("quantize", "conv1d", "conv2d", "conv3d", "linear", "add", "multiply", "concat")
 _STEPS: dict[str, Any] = {
     "quantize": _quantize,
     "dequantize": _dequantize,

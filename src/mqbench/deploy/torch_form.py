@@ -77,7 +77,11 @@ class _Writer:
         return {name: grid for name in values if (grid := values[name].grid) is not None}
 
     def write(self, operation: Operation) -> None:
-        fields: dict[str, Any] = {"kind": _kind(operation), "name": operation.name, "inputs": list(operation.inputs)}
+        fields: dict[str, Any] = {
+            "kind": _kind(operation),
+            "name": operation.name,
+            "inputs": list(operation.inputs),
+        }
         grid = self.program.grid(operation.name)
         if grid is not None:
             fields["grid"] = self._grid(grid, operation.name)
@@ -87,7 +91,9 @@ class _Writer:
             fields |= self._layer(operation, fields)
         elif isinstance(operation, (Move, Float)):
             fields |= {
-                "target": operation.target.replace("aten.view.", "aten.reshape."),  # of channels-last tensors too
+                "target": operation.target.replace(
+                    "aten.view.", "aten.reshape."
+                ),  # of channels-last tensors too
                 "args": [_plain(a) for a in operation.args],
                 "kwargs": {name: _plain(a) for name, a in operation.kwargs.items()},
             }
@@ -137,6 +143,7 @@ class _Writer:
         else:
             padding = [before for before, _ in layer.padding]
         return {
+            "input_grid": self._grid(self._input_grid(layer), layer.inputs[0]),
             "stride": list(layer.stride),
             "padding": padding,
             "dilation": list(layer.dilation),
@@ -146,8 +153,7 @@ class _Writer:
     def _pad(self, layer: Layer) -> str:
         """A padding that torch's kernels cannot do, as an operation of its own."""
         (source,) = layer.inputs
-        grid = self.program.grid(source)
-        assert grid is not None
+        grid = self._input_grid(layer)
         name = f"{layer.name}.pad"
         self.operations.append(
             {
@@ -161,6 +167,11 @@ class _Writer:
             }
         )
         return name
+
+    def _input_grid(self, layer: Layer) -> Grid:
+        grid = self.program.grid(layer.inputs[0])
+        assert grid is not None
+        return grid
 
 
 def _innermost_first(padding: Pads) -> list[int]:

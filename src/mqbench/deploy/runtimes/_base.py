@@ -42,12 +42,17 @@ class Fault:
         about: what happens, when, and how large it is.
         cure: what to do about it.
         concerns: tells from a program whether it can happen there: names of the operations concerned.
+        options: of the runtime, with which it does not happen.
+        reduce_weights_to: bits of the weights of these operations, with which it does not happen; 0 if
+            weights have no part in it.
     """
 
     name: str
     about: str
     cure: str
     concerns: Callable[[Program], Sequence[str]]
+    options: Mapping[str, Any] = field(default_factory=dict)
+    reduce_weights_to: int = 0
 
 
 class Session(ABC):
