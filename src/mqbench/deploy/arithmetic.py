@@ -19,6 +19,8 @@ class Arithmetic:
         add: ``fused``: fma(a, s_a/s_c, fma(b, s_b/s_c, z_c - (s_a/s_c z_a + s_b/s_c z_b))), then rounded;
             ``dequantized``: float32 values are added, then quantized by Eq. 1; ``exact``: in float64,
             rounded once.
+        codes: ``fused`` adds are computed on unsigned codes (signed 8-bit grids shifted by 128), which rounds
+            another way than on the integers themselves.
 
     The defaults are ONNX Runtime's, as measured in `docs/deployment.md`.
     """
@@ -27,3 +29,4 @@ class Arithmetic:
     requantization: Requantization = Requantization.FLOAT
     multiplier: Literal["product", "ratio", "exact"] = "product"
     add: Literal["fused", "dequantized", "exact"] = "fused"
+    codes: bool = True
