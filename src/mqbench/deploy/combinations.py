@@ -121,7 +121,7 @@ def _global_pool(
     if arithmetic.requantization is Requantization.FLOAT:
         factor = float(torch.tensor(grids[0].scale) / (torch.tensor(grid.scale) * float(pixels)))
         return _scaled(total, factor, grid, op.clip, arithmetic)
-    if arithmetic.requantization is Requantization.SHIFT and not (pixels & (pixels - 1)) == 0:
+    if arithmetic.requantization is Requantization.SHIFT and pixels & (pixels - 1):
         mode = Requantization.FIXED  # no shift divides by 49
         return fixed_point(
             total.long(), torch.tensor(grids[0].scale / (pixels * grid.scale), dtype=torch.float64),
