@@ -123,8 +123,9 @@ def opener(engine: str, *, symmetric_weights: bool = False) -> Any:
             by_onednn = layer.function == "conv2d" and engine != "fbgemm" and symmetric
             if layer.function != "linear" and program.grid(layer.name) is None and not by_onednn:
                 raise IncompatibleError(
-                    f"torch's {engine} engine gives integers only, but graph {program.description.get('graph')} leaves "
-                    f"the output of {layer.name} in float; prepare with graph=3, or with symmetric weights for torch_onednn"
+                    f"torch's {engine} engine gives integers only, but graph {program.description.get('graph')} "
+                    f"leaves the output of {layer.name} in float; prepare with graph=3, or with symmetric weights for "
+                    "torch_onednn"
                 )
         return TorchSession(program, engine, threads, watch)
 
