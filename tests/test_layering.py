@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).parents[1] / "src" / "mqbench"
 # from the floor up; a line's rooms may import each other
 ROOMS = [
     {"errors", "py.typed"},
-    {"catalog", "scheme"},
+    {"catalog", "scheme", "compute"},
     {"record"},
     {"record_file", "store", "metrics", "study", "provenance"},
     {"frame", "report"},
@@ -30,6 +30,7 @@ ROOMS = [
     {"data", "architectures"},
     {"response", "training"},
     {"extend"},
+    {"task"},
     {"runner"},
     {"executors"},
     {"sweep"},

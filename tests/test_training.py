@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 import mqbench
 from mqbench.architectures._base import Recipe
-from mqbench.data._base import Split, Splits
+from mqbench.data._base import Splits, TensorSplit
 from mqbench.preparation import quantizers
 from mqbench.training import calibration_batches, evaluate, parameter_groups, rate_factor, train
 from networks import Basic, Net, images, trained
@@ -21,7 +21,7 @@ RECIPE = Recipe(learning_rate=0.05, weight_decay=1e-4, batch_size=16, epochs=3)
 def splits(count: int = 64) -> Splits:
     x = images(count, seed=3)
     y = (x.mean((1, 2, 3)) > 0).long()
-    return Splits(Split(x, y), Split(x[:32], y[:32]), classes=2)
+    return Splits(TensorSplit(x, y), TensorSplit(x[:32], y[:32]), 2, (1, 1, 1), "")
 
 
 def network() -> nn.Module:
@@ -30,8 +30,7 @@ def network() -> nn.Module:
 
 
 def test_rate_rises_linearly_and_falls_by_a_cosine_to_zero() -> None:
-    recipe = replace(RECIPE, epochs=5)
-    rates = [rate_factor(step, 10, recipe) for step in range(51)]
+    rates = [rate_factor(step, 50, 10) for step in range(51)]
     assert rates[:10] == pytest.approx([(i + 1) / 10 for i in range(10)])
     assert rates[10] == 1.0
     assert rates[30] == pytest.approx(0.5)
@@ -41,16 +40,21 @@ def test_rate_rises_linearly_and_falls_by_a_cosine_to_zero() -> None:
 
 def test_zero_points_do_not_decay_and_scales_do() -> None:
     q = mqbench.prepare(network(), images(), backend="acl", algorithm="lsq")
-    decaying, free = parameter_groups(q, RECIPE)
+    weights, learned, free = parameter_groups(q, RECIPE)
     names = {p: n for n, p in q.named_parameters()}
     assert {names[p].rsplit(".")[-1] for p in free["params"]} == {"offset"}  # type: ignore[attr-defined]
     assert free["weight_decay"] == 0.0
-    leaves = {names[p].rsplit(".")[-1] for p in decaying["params"]}  # type: ignore[attr-defined]
-    assert leaves == {"weight", "bias", "step_size"}
-    decaying, free = parameter_groups(q, replace(RECIPE, decay_batch_norm=False))
+    assert {names[p].rsplit(".")[-1] for p in learned["params"]} == {"step_size"}  # type: ignore[attr-defined]
+    assert {names[p].rsplit(".")[-1] for p in weights["params"]} == {"weight", "bias"}  # type: ignore[attr-defined]
+    assert weights["weight_decay"] == learned["weight_decay"] == RECIPE.weight_decay
+    assert (
+        next(g for g in parameter_groups(q, RECIPE, 0.5) if g["weight_decay"] == 0.5)["params"]
+        == learned["params"]
+    )
+    weights, learned, free = parameter_groups(q, replace(RECIPE, decay_batch_norm=False))
     norms = {p for m in q.modules() if isinstance(m, nn.BatchNorm2d) for p in m.parameters()}
     assert norms <= set(free["params"])  # type: ignore[call-overload]
-    every = [*decaying["params"], *free["params"]]  # type: ignore[misc]
+    every = [*weights["params"], *learned["params"], *free["params"]]  # type: ignore[misc]
     assert len(every) == len(set(every)) == len(list(q.parameters()))
 
 
@@ -70,11 +74,11 @@ def test_it_learns_and_reports_each_epoch() -> None:
     result = train(
         network(), splits(), replace(RECIPE, epochs=12), seed=0, progress=lambda d, t: seen.append((d, t))
     )
-    assert seen == [(i, 12) for i in range(1, 13)]
+    assert seen == [(i, 48) for i in range(1, 49)]
     assert [p.epoch for p in result.curve] == list(range(1, 13))
     assert result.curve[-1].train_loss < result.curve[0].train_loss
     assert result.not_converged is None
-    assert math.isclose(result.curve[0].learning_rate, 0.05 / 4)
+    assert math.isclose(result.curve[0].learning_rate, 0.05)  # the last step of a tenth of the training
 
 
 class Explodes(nn.Module):
@@ -90,6 +94,7 @@ def test_a_loss_that_is_not_finite_ends_the_run() -> None:
     result = train(Explodes(), splits(), RECIPE, seed=0)
     assert result.not_converged is not None
     assert "epoch 1" in result.not_converged
+    assert result.kind == "loss blow-up"
     assert result.curve == ()
 
 
@@ -99,7 +104,7 @@ def test_chance_is_not_converged() -> None:
     nn.init.zeros_(head.weight)
     blind = nn.Sequential(nn.Flatten(), head)
     result = train(blind, data, replace(RECIPE, learning_rate=1e-12), seed=0)
-    assert result.not_converged == "accuracy at chance"
+    assert result.not_converged == "dead activations at the end"
 
 
 def test_evaluate_restores_the_mode_and_counts() -> None:
@@ -108,14 +113,14 @@ def test_evaluate_restores_the_mode_and_counts() -> None:
     logits = copy.deepcopy(net).eval()(x)
     labels = logits.argmax(1)
     labels[:3] = (labels[:3] + 1) % 10
-    assert evaluate(net, [(x[:6], labels[:6]), (x[6:], labels[6:])]) == 70.0
+    data = replace(splits(), test=TensorSplit(x, labels))
+    assert evaluate(net, data) == 70.0
     assert net.training
 
 
 def test_calibration_images_are_drawn_by_seed() -> None:
     split = splits().train
-    recipe = replace(RECIPE, calibration_images=20)
-    a, b, c = (calibration_batches(split, recipe, seed) for seed in (0, 0, 1))
+    a, b, c = (calibration_batches(split, 20, 16, seed) for seed in (0, 0, 1))
     assert [len(y) for _, y in a] == [16, 4]
     assert all(torch.equal(x, y) for (x, _), (y, _) in zip(a, b, strict=True))
     assert not torch.equal(a[0][0], c[0][0])

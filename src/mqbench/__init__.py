@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from mqbench.calibration import calibrate_bn as calibrate_bn
     from mqbench.catalog import Catalog
     from mqbench.conversion import convert as convert
+    from mqbench.deploy.agreement import Agreement as Agreement
+    from mqbench.deploy.export import export as export
+    from mqbench.deploy.network import to_integer as to_integer
+    from mqbench.deploy.verification import verify as verify
     from mqbench.frame import records as records
     from mqbench.preparation import prepare as prepare
     from mqbench.preparation import quantization_off as quantization_off
@@ -32,6 +36,7 @@ if TYPE_CHECKING:
 # Catalogs are folders of this package, and are themselves the mappings.
 _CATALOGS = ("algorithms", "architectures", "backends", "observers")
 _HOME = {
+    "Agreement": "deploy.agreement",
     "QParams": "scheme",
     "QuantScheme": "scheme",
     "Record": "record",
@@ -40,11 +45,14 @@ _HOME = {
     "calibrate": "calibration",
     "calibrate_bn": "calibration",
     "convert": "conversion",
+    "export": "deploy.export",
     "fake_quantizer": "algorithm",
     "prepare": "preparation",
     "quantization_off": "preparation",
     "records": "frame",
     "run": "runner",
+    "to_integer": "deploy.network",
+    "verify": "deploy.verification",
 }
 
 __all__ = ["__version__", *_CATALOGS, *_HOME]

@@ -5,7 +5,7 @@ from mqbench.algorithms._clipping import ClippedActivation
 from mqbench.algorithms._ranges import MovingRange, RangeQuantizer, WeightRange
 from mqbench.architectures._base import Architecture, Recipe
 from mqbench.backends._base import Backend
-from mqbench.data._base import Dataset, Split, Splits
+from mqbench.data._base import Dataset, Preprocessing, Split, Splits, TensorSplit
 from mqbench.folding._base import BatchNormTensors, Folding
 from mqbench.observers._base import Observer
 from mqbench.quantizer import FakeQuantize, Role
@@ -22,6 +22,7 @@ __all__ = [
     "Folding",
     "MovingRange",
     "Observer",
+    "Preprocessing",
     "QParams",
     "QuantScheme",
     "RangeQuantizer",
@@ -29,5 +30,6 @@ __all__ = [
     "Role",
     "Split",
     "Splits",
+    "TensorSplit",
     "WeightRange",
 ]

@@ -9,14 +9,20 @@ from mqbench.store import Store
 if TYPE_CHECKING:
     import polars
 
-_WHOLE = {"bn_folding", "graph", "first_last_bits", "epochs", "batch_size", "seed", "float_seed"}
-_REAL = {"learning_rate", "weight_decay"}
+_WHOLE = {
+    "bn_folding", "graph", "first_last_bits", "calibration_images", "bn_calibration", "epochs", "steps", "batch_size",
+    "global_batch", "seed", "float_seed", "float_epochs",
+}  # fmt: skip
+_REAL = {"learning_rate", "weight_decay", "quantizer_weight_decay"}
+_TRUE = {"sync_bn"}
 _RESULT: dict[str, type] = {
     "outcome": str,
     "accuracy": float,
     "float_accuracy": float,
     "calibrated_accuracy": float,
+    "agreement": float,
     "deployable": bool,
+    "nc_kind": str,
     "reason": str,
 }
 
@@ -53,5 +59,10 @@ def _schema() -> dict[str, type]:
         if name == "bits":
             columns |= {"weight_bits": int, "activation_bits": int}
         else:
-            columns[name] = int if name in _WHOLE else float if name in _REAL else str
+            columns[name] = _type(name)
     return columns | _RESULT | {"seconds": float}
+
+
+def _type(name: str) -> type:
+    kinds = ((_WHOLE, int), (_REAL, float), (_TRUE, bool))
+    return next((kind for names, kind in kinds if name in names), str)

@@ -44,6 +44,8 @@ class FakeQuantize(nn.Module, ABC):
         scheme: the grid in use (after the adaptive sign was decided).
         nonnegative: whether the calibration data had no negative value.
         enabled: with False the input passes through unchanged.
+        batches_per_step: batches (of other processes, or accumulated) that share an optimizer step with
+            each that passes; a gradient scale that counts elements counts theirs.
         calibrated_with: the observer of the last calibration, None for the algorithm's own.
         observer: the algorithm's own choice of calibration.
         needs_calibration: refuses to work before it has seen data.
@@ -80,6 +82,7 @@ class FakeQuantize(nn.Module, ABC):
         self.channel_axis = (channel_axis or 0) if scheme.per_channel else None
         self.channels = channels if scheme.per_channel else None
         self.enabled = True
+        self.batches_per_step = 1
         self._observing = False
         self._own = True
         self._chosen: str | None = None

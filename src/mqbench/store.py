@@ -99,6 +99,10 @@ class Store:
                 for path in (hand, *away):
                     shutil.rmtree(path, ignore_errors=True)
 
+    def scratch(self, key: str) -> Path:
+        """Where a run that is not done keeps its checkpoint; its folder may not be there yet."""
+        return self.root / ".checkpoints" / f"{key}.pt"
+
     def exists(self) -> bool:
         """Whether there is anything at ``root``. Raises ``StoreError`` if that cannot be told."""
         with self._naming("read"):

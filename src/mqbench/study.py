@@ -16,7 +16,10 @@ FOLDER = Path(__file__).parent / "studies"
 DEFAULT = "default"
 
 _PLURAL = {f"{name}s": name for name in ("architecture", "dataset", "algorithm", "backend", "seed")}
-_TRAINING = ("epochs", "learning_rate", "weight_decay", "batch_size")
+_TRAINING = (
+    "epochs", "steps", "learning_rate", "weight_decay", "batch_size", "global_batch", "sync_bn", "weights",
+)  # fmt: skip
+_SWITCHES = ("sync_bn",)
 _OF_FLOAT = ("architecture", "dataset", "algorithm", "seed", *_TRAINING)
 _PAIR = re.compile(r"w(\d+)a(\d+)|(\d+)")
 
@@ -38,7 +41,7 @@ def _axis(name: str, given: Any) -> tuple[Any, ...]:
         raise RequestError(f"{name}: the list is empty; give at least one value")
     checked = []
     for value in values:
-        if isinstance(value, bool):
+        if isinstance(value, bool) and name not in _SWITCHES:
             raise RequestError(f"{name}: {str(value).lower()} is not a value of it")
         fields = {"architecture": "-", "dataset": "-", "algorithm": "-"}
         fields[name] = _bits(value) if name == "bits" else value

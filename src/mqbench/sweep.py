@@ -6,6 +6,7 @@ from importlib import import_module
 from typing import Any
 
 from mqbench import catalog
+from mqbench.compute import Compute
 from mqbench.executors._base import (
     WORK,
     Event,
@@ -68,7 +69,7 @@ def sweep(
     jobs: int = 1,
     listener: Listener = ignore,
     data: str | None = None,
-    threads: int = 1,
+    compute: Compute | None = None,
     retry_failed: bool = False,
     load: Sequence[str] = (),
     work: str = WORK,
@@ -85,7 +86,7 @@ def sweep(
         jobs: runs at a time.
         listener: is told what happens, in this process.
         data: folder of the datasets.
-        threads: of each run.
+        compute: devices, threads and precision of each run.
         retry_failed: make runs again that have failed.
         load: Python files whose entries are added to the catalogs, here and in the workers.
         work: ``module:function`` that makes a record; the module's ``validate`` looks at settings first.
@@ -115,13 +116,13 @@ def sweep(
     store.check_writable()
     # Only now, because it imports torch: a study that is done is printed without.
     _check_added(missing)
-    resolve(f"{work.partition(':')[0]}:validate")(missing)
+    resolve(f"{work.partition(':')[0]}:validate")(missing, data)
     store.clean()
     task = Task(
         setting=missing[0],
         store=str(store.root.absolute()),
         data=data,
-        threads=threads,
+        compute=compute or Compute(),
         load=tuple(load),
         work=work,
     )

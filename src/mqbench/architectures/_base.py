@@ -34,6 +34,11 @@ class Recipe:
     decay_batch_norm: bool = True
     calibration_images: int = 1024
 
+    @property
+    def global_batch(self) -> int:
+        """Images of an optimizer step."""
+        return self.batch_size * self.devices
+
 
 @dataclass(frozen=True, kw_only=True)
 class Architecture:

@@ -18,6 +18,7 @@ class Backend:
         bn_folding: folding strategy, -1 to 4.
         adaptive_sign: activations turn unsigned where calibration saw no negative value.
         integer: runs on integers, so that only deployable algorithms make sense.
+        form: of its ONNX file, a name from ``mqbench.deploy.forms``.
 
     Raises:
         RequestError: per-channel activations, a graph or a strategy that does not exist.
@@ -32,6 +33,7 @@ class Backend:
     bn_folding: int
     adaptive_sign: bool = False
     integer: bool = True
+    form: str = "onnxruntime"
 
     def __post_init__(self) -> None:
         if self.activation.per_channel:

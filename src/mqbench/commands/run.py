@@ -5,7 +5,7 @@ import os
 from rich.console import Console
 
 from mqbench.arguments import Axes
-from mqbench.commands._options import NO_AXES, Count, Files, Flag, Json
+from mqbench.commands._options import NO_AXES, ONE_THREAD, ComputeOptions, Count, Files, Flag, Json
 from mqbench.commands._print import show_study
 from mqbench.record import Record
 from mqbench.store import Store
@@ -21,7 +21,7 @@ def run(
     axes: Axes = NO_AXES,
     store: str = "runs",
     jobs: Count | None = None,
-    threads: Count = 1,
+    compute: ComputeOptions = ONE_THREAD,
     data: str | None = None,
     executor: str = "local",
     load: Files = (),
@@ -35,7 +35,7 @@ def run(
         axes: In place of the study's.
         store: Folder of the records.
         jobs: Runs at a time; the number of cores if not given.
-        threads: Of each run.
+        compute: Of each run.
         data: Folder of the datasets.
         executor: Where runs are made; see `mqbench list executors`.
         load: Python files that add algorithms, observers and so on.
@@ -54,7 +54,7 @@ def run(
             jobs=jobs or _cores(),
             listener=display,
             data=data,
-            threads=threads,
+            compute=compute.compute(),
             retry_failed=retry_failed,
             load=load,
         )

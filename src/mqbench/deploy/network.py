@@ -61,11 +61,20 @@ def to_integer(
         raise RequestError(f"requantization must be one of {allowed}, got {requantization!r}")
     rules = arithmetic or Arithmetic(requantization=Requantization(requantization))
     program = deployed if isinstance(deployed, Program) else lower(deployed)
-    if rules.bias == "int32":
+    network, rescaled = integer_network(program, rules)
+    if rescaled:
+        warnings.warn(biases.about(rescaled), stacklevel=2)
+    return network
+
+
+def integer_network(
+    program: Program, arithmetic: Arithmetic
+) -> "tuple[IntegerNetwork, tuple[biases.Rescaled, ...]]":
+    """The same of a program, with the channels that were rescaled for an int32 bias in place of a warning."""
+    rescaled: tuple[biases.Rescaled, ...] = ()
+    if arithmetic.bias == "int32":
         program, rescaled = biases.fit(program)
-        if rescaled:
-            warnings.warn(biases.about(rescaled), stacklevel=2)
-    return IntegerNetwork(program, rules)
+    return IntegerNetwork(program, arithmetic), rescaled
 
 
 class IntegerNetwork(Evaluator):

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from mqbench.deploy import bias as biases
 from mqbench.deploy.evaluation import Evaluator, dequantize, quantize
 from mqbench.deploy.program import (
     Add,
@@ -26,19 +27,36 @@ _POOLS: dict[int, Callable[..., Tensor]] = {1: F.avg_pool1d, 2: F.avg_pool2d, 3:
 
 
 class Simulation(Evaluator):
-    """What `mqbench.convert` gives, computed from the program alone: equal up to float rounding."""
+    """What `mqbench.convert` gives, computed from the program alone: equal up to float rounding.
 
-    def __init__(self, program: Program) -> None:
+    Args:
+        program: the lowered network.
+        integer_bias: round each bias to a multiple of s_w s_x, as engines with an int32 bias do; what is
+            left of the difference to an engine is then float rounding alone.
+    """
+
+    def __init__(self, program: Program, *, integer_bias: bool = False) -> None:
         super().__init__(program)
         self._weights = {layer.name: layer.weight.dequantize() for layer in program.layers()}
+        self._biases = {
+            layer.name: self._rounded(layer) if integer_bias else layer.bias for layer in program.layers()
+        }
+
+    def _rounded(self, layer: Layer) -> Tensor | None:
+        grid = self._grid(layer.inputs[0])
+        integers = biases.integer_bias(layer, grid)
+        return (
+            None
+            if integers is None
+            else (integers * layer.weight.channel_scale.double() * grid.scale).float()
+        )
 
     def combine(self, operation: Operation, inputs: list[Tensor]) -> Tensor:
         """The float operation on real values, then clip and quantization."""
         real = [dequantize(x, self._grid(n)) for x, n in zip(inputs, operation.inputs, strict=True)]
         if isinstance(operation, Layer):
-            out = apply_layer(
-                operation, real[0], self._weights[operation.name].to(real[0].device), operation.bias
-            )
+            weight = self._weights[operation.name].to(real[0].device)
+            out = apply_layer(operation, real[0], weight, self._biases[operation.name])
         else:
             assert isinstance(operation, Combination)
             out = _COMBINATIONS[type(operation)](operation, *real)

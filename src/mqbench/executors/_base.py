@@ -2,12 +2,13 @@
 
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import import_module
 from textwrap import shorten
 from typing import Any, Protocol, Self
 
 from mqbench.catalog import load
+from mqbench.compute import Compute
 from mqbench.errors import RequestError
 from mqbench.record import Record, Setting
 from mqbench.store import Store
@@ -24,7 +25,7 @@ class Task:
         setting: what to run.
         store: absolute path of the folder that takes the record.
         data: folder of the datasets, if given.
-        threads: of the run.
+        compute: devices, threads and precision of the run.
         load: files of the user that add to the catalogs.
         work: ``module:function`` that makes the record.
     """
@@ -32,7 +33,7 @@ class Task:
     setting: Setting
     store: str
     data: str | None = None
-    threads: int = 1
+    compute: Compute = field(default_factory=Compute)
     load: tuple[str, ...] = ()
     work: str = WORK
 
@@ -107,7 +108,7 @@ def perform(task: Task, listener: Listener) -> Record:
         for path in task.load:
             load(path)
         work = resolve(task.work)
-        options = {"store": store, "data": task.data, "threads": task.threads, "progress": progress}
+        options = {"store": store, "data": task.data, "compute": task.compute, "progress": progress}
         record: Record = work(task.setting, **options)
         assert record.setting == task.setting, f"{task.work} made a record of {record.setting}"
         if finished(store, task.setting) is None:
