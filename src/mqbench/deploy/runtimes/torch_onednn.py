@@ -13,7 +13,7 @@ RUNTIME = Runtime(
     distribution="torch",
     extra="",
     form="",
-    arithmetic=Arithmetic(bias="float", add="dequantized"),
+    arithmetic=Arithmetic(bias="float", add="premultiplied"),
     open=opener("onednn", symmetric_weights=True),
     one_step=ORDER,
 )

@@ -10,7 +10,7 @@ RUNTIME = Runtime(
     distribution="torch",
     extra="",
     form="",
-    arithmetic=Arithmetic(bias="float", add="dequantized"),
+    arithmetic=Arithmetic(bias="float", add="premultiplied"),
     open=opener("x86"),
     faults=(saturation(takes_depthwise_kernel_in_x86),),
     one_step=ORDER,
