@@ -1,8 +1,8 @@
 """`export`: the deployed network as an ONNX file, and the sidecars that its library wants."""
 
 import warnings
-from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from torch import fx
 
@@ -73,7 +73,7 @@ def form_of(program: Program) -> str:
 def sidecars_of(program: Program) -> list[str]:
     """Names of the sidecars that the program's backend has."""
     backend = program.description.get("backend")
-    catalog: Mapping[str, Exporter] = exporters  # type: ignore[assignment]
+    catalog: Any = exporters
     return [name for name in catalog if backend in catalog[name].backends]
 
 

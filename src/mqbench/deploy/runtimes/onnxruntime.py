@@ -37,6 +37,8 @@ _MOVE = frozenset(
         "Pad",
         "Reshape",
         "Slice",
+        "Split",
+        "Split",
         "Squeeze",
         "Tile",
         "Unsqueeze",
