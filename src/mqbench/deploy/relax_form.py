@@ -50,6 +50,11 @@ def relax_form(program: Program, watch: Sequence[str] = ()) -> RelaxForm:
     Raises:
         IncompatibleError: a float island, or an operation without an integer form here.
     """
+    for operation in program.operations:
+        if type(operation) not in _WRITERS:
+            raise IncompatibleError(
+                f"the Relax lowering is all-integer, and {operation.name} ({operation.kind}) is not; prepare with graph=3"
+            )
     writer = _Writer(program)
     return writer.write([*dict.fromkeys([*program.outputs, *watch])])
 
@@ -74,13 +79,7 @@ class _Writer:
         with self.builder.function("main", [*inputs, *self.variables]):
             with self.builder.dataflow():
                 for operation in self.program.operations:
-                    write = _WRITERS.get(type(operation))
-                    if write is None:
-                        raise IncompatibleError(
-                            f"the Relax lowering is all-integer, and {operation.name} ({operation.kind}) is not; "
-                            "prepare with graph=3"
-                        )
-                    self.values[operation.name] = write(self, operation)
+                    self.values[operation.name] = _WRITERS[type(operation)](self, operation)
                 found = self.builder.emit_output(self.relax.Tuple([self.values[name] for name in names]))
             self.builder.emit_func_output(found)
         return RelaxForm(module=self.builder.finalize(), parameters=self.parameters)

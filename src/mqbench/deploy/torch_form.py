@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mqbench.deploy.float_program import innermost_first
 from mqbench.deploy.program import (
     Batch,
     Combination,
@@ -17,7 +18,6 @@ from mqbench.deploy.program import (
     Layer,
     Move,
     Operation,
-    Pads,
     Pool,
     Program,
     Ref,
@@ -162,7 +162,7 @@ class _Writer:
                 "inputs": [source],
                 "grid": self._grid(grid, source),
                 "target": "aten.constant_pad_nd.default",
-                "args": [{"tensor": source}, _innermost_first(layer.padding), 0.0],
+                "args": [{"tensor": source}, list(innermost_first(layer.padding)), 0.0],
                 "kwargs": {},
             }
         )
@@ -172,10 +172,6 @@ class _Writer:
         grid = self.program.grid(layer.inputs[0])
         assert grid is not None
         return grid
-
-
-def _innermost_first(padding: Pads) -> list[int]:
-    return [edge for pair in reversed(padding) for edge in pair]
 
 
 def _kind(operation: Operation) -> str:
