@@ -16,6 +16,7 @@ ROOMS = [
     {"catalog", "scheme", "compute"},
     {"record"},
     {"record_file", "store", "metrics", "study", "provenance"},
+    {"latency_record"},
     {"frame", "report"},
     {"functional"},
     {"observers"},
@@ -49,8 +50,10 @@ RESULTS = [
     "store",
     "metrics",
     "study",
+    "latency_record",
     "frame",
     "report",
+    "report.latency",
 ]
 
 

@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     from mqbench.catalog import Catalog
     from mqbench.conversion import convert as convert
     from mqbench.deploy.agreement import Agreement as Agreement
+    from mqbench.deploy.cures import cure as cure
     from mqbench.deploy.export import export as export
+    from mqbench.deploy.latency import latency as latency
     from mqbench.deploy.network import to_integer as to_integer
     from mqbench.deploy.verification import verify as verify
     from mqbench.frame import records as records
@@ -46,7 +48,9 @@ _HOME = {
     "calibrate_bn": "calibration",
     "convert": "conversion",
     "export": "deploy.export",
+    "cure": "deploy.cures",
     "fake_quantizer": "algorithm",
+    "latency": "deploy.latency",
     "prepare": "preparation",
     "quantization_off": "preparation",
     "records": "frame",

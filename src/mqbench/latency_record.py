@@ -89,6 +89,8 @@ def put_latency(store: Store, record: LatencyRecord) -> Path:
     Raises:
         StoreError: the folder cannot be written.
     """
+    if not isinstance(store.root, Path):
+        raise StoreError(f"latencies are kept in a folder, not at {store.root}")
     store.check_writable()
     folder = store.root / FOLDER
     path = folder / f"{record.setting.key}.json"

@@ -1,6 +1,7 @@
 """The paper's Table 9: latency by device and precision, with the speed-up over the row before."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from importlib import import_module
 from typing import Any
 
 from rich import box
@@ -8,6 +9,7 @@ from rich.table import Table
 
 from mqbench.latency_record import LatencyRecord
 
+ARCHITECTURES = ("resnet18", "resnet50", "mobilenetv2", "efficientnet_lite0", "regnetx_600mf")  # of Table 9
 _PRECISIONS = {"float": "FP32", "int8": "INT8"}
 
 
@@ -47,6 +49,29 @@ def latency_rows(records: Iterable[LatencyRecord]) -> list[dict[str, Any]]:
             "runs": len(record.milliseconds),
         }
     return [rows[place] for place in sorted(rows, key=str)]
+
+
+def paper_rows() -> list[dict[str, Any]]:
+    """The paper's Table 9 in the form of `latency_rows`; its speed-ups are over the row before, as printed."""
+    try:
+        tables: Any = import_module("mqbench.paper.tables")
+    except ImportError:
+        return []
+    rows: dict[tuple[Any, ...], dict[str, Any]] = {}
+    for line in tables.rows(9):
+        more = line.more
+        place = (more["images"], more["device"], more["precision"])
+        row = rows.setdefault(
+            place,
+            {"batch_size": place[0], "device": place[1], "precision": place[2], "backend": None, "cells": {}},
+        )
+        row["cells"][more["architecture"]] = {
+            "milliseconds": more["latency_ms"],
+            "spread": None,
+            "speedup": more["printed_speedup"],
+            "runs": 5,
+        }
+    return list(rows.values())
 
 
 def latency_table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> Table:

@@ -100,6 +100,7 @@ class Runtime:
             besides the outputs. It imports the engine inside.
         options: what users can set, with default values.
         faults: known ones.
+        timed: its speed is meant to be measured.
         one_step: an exact reference of this engine cannot be stated; why (the named rounding rule).
     """
 
@@ -112,6 +113,7 @@ class Runtime:
     options: Mapping[str, Any] = field(default_factory=dict)
     forms: tuple[str, ...] = ()
     faults: tuple[Fault, ...] = ()
+    timed: bool = True
     one_step: str = ""
 
     def require(self) -> None:

@@ -72,4 +72,5 @@ RUNTIME = Runtime(
     arithmetic=Arithmetic(add="exact"),
     open=_Session,
     options={"target": "llvm"},
+    timed=False,  # loops without schedules
 )
