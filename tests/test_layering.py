@@ -33,6 +33,7 @@ ROOMS = [
     {"extend"},
     {"task"},
     {"runner"},
+    {"deployment"},
     {"executors"},
     {"sweep"},
     {"progress", "arguments"},

@@ -11,6 +11,7 @@ max(-Cmin, Cmax)/(Nmax - Nmin) would clip half of a signed range; SPEC section 1
 """
 
 import math
+
 import torch
 from torch import Tensor
 

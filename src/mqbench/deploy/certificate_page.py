@@ -61,6 +61,23 @@ def page(certificate: Certificate) -> str:
     return "\n\n".join(parts) + "\n"
 
 
+def summary(certificate: Certificate) -> str:
+    """The same in a few lines, for the command line."""
+    accuracy = ", ".join(f"{name} {value:.2f}" for name, value in certificate["accuracy"].items())
+    pair = certificate["agreement"]["integer_and_engine"]
+    engine, integers = certificate["engine"], pair["integers"]
+    lines = [
+        f"top-1: {accuracy}" if accuracy else "",
+        f"integer reference and {engine['runtime']} {engine['version']}: {_share(integers)} of {integers['count']} "
+        f"integers equal, at most {integers['max_steps']} steps apart",
+        _nodes(certificate["nodes"]),
+        *(f"note: {note}" for note in certificate["notes"]),
+        *(f"missed: {sentence}" for sentence in certificate["missed"]),
+        "" if certificate["missed"] else "bar passed: " + _bar(certificate["requirement"]),
+    ]
+    return "\n".join(line for line in lines if line)
+
+
 def _accuracy(accuracy: dict[str, float]) -> list[str]:
     if not accuracy:
         return []

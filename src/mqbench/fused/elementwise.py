@@ -60,7 +60,9 @@ class Elementwise:
         kernel = self._kernel(x, parameters, backward=False)
         if kernel is None:
             x = x if clip is None else clip(x)
-            return self._forward(x, *(p if p is None else broadcast(p, x, axis) for p in parameters), *scalars)
+            return self._forward(
+                x, *(p if p is None else broadcast(p, x, axis) for p in parameters), *scalars
+            )
         y, _ = kernel((x,), parameters, scalars, axis, clip)
         return y
 
@@ -104,7 +106,9 @@ class Elementwise:
             self._kernels[key] = self._make(x.dtype, parameters, backward) if wanted else None
         return self._kernels[key]
 
-    def _make(self, dtype: torch.dtype, parameters: Sequence[Tensor | None], backward: bool) -> "_Kernel | None":
+    def _make(
+        self, dtype: torch.dtype, parameters: Sequence[Tensor | None], backward: bool
+    ) -> "_Kernel | None":
         given = [n for n, p in zip(self._parameters, parameters, strict=True) if p is not None]
         absent = [n for n in self._parameters if n not in given]
         summed = [i for i, p in enumerate(parameters[: self._gradients]) if p is not None] if backward else []
