@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import Tensor, fx, nn
 
+from mqbench.absorption import absorb
 from mqbench.capture import capture
 from mqbench.errors import IncompatibleError, RequestError
 from mqbench.layers import QUANTIZABLE, QuantizedLayer
@@ -160,6 +161,7 @@ class _Editor:
             self._swap(node)
         if self.plan.folding.merges_at_once:
             self._refuse_unmerged_checkpoints()
+        absorb(self.root)
         self.root.delete_all_unused_submodules()
         self.graph.lint()
         self.root.recompile()

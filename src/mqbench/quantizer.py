@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from mqbench import functional as F
 from mqbench import observers as observer_catalog
 from mqbench.errors import CalibrationError, IncompatibleError, RequestError
+from mqbench.fused.activation import Activation, Clip, clip_of
 from mqbench.observers._base import Observer
 from mqbench.scheme import QParams, QuantScheme
 
@@ -116,6 +117,10 @@ class FakeQuantize(nn.Module, ABC):
         initialisation that the paper fixes applies; otherwise the user chose the calibration.
         """
 
+    def fake_quantize_clipped(self, x: Tensor, clip: Clip) -> Tensor:
+        """`fake_quantize` of the activation function ``clip`` of ``x``; in one pass where a subclass can."""
+        return self.fake_quantize(clip(x))
+
     def transform(self, x: Tensor) -> Tensor:
         """What Eq. 1 is applied to (DoReFa: the normalised tanh of the weight)."""
         return x
@@ -146,18 +151,24 @@ class FakeQuantize(nn.Module, ABC):
         """Zero point as deployed, int32: 0-d, or ``[channels]``."""
         return self.qparams().zero_point
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Fake-quantize ``x`` (any shape, floating point); unchanged while disabled or observing."""
-        if self._observer is not None:
+    def forward(self, x: Tensor, activation: Activation | None = None) -> Tensor:
+        """Fake-quantize ``x`` (any shape, floating point); unchanged while disabled or observing.
+
+        An ``activation`` function is computed here instead of before, by a prepared network: what is
+        quantized, observed or passed through is then the activation of ``x``.
+        """
+        clip = None if activation is None else clip_of(activation)
+        if self._observer is not None or not self.enabled:
+            x = x if clip is None else clip(x)
             if self._observing:
                 self.observe(x)
-            return x
-        if not self.enabled:
             return x
         self._check_ready()
         if not x.is_floating_point():
             raise RequestError(f"a fake quantizer takes floating-point tensors, got {x.dtype}")
-        return self.fake_quantize(at_least_float(x)).to(x.dtype)
+        wide = at_least_float(x)
+        y = self.fake_quantize(wide) if clip is None else self.fake_quantize_clipped(wide, clip)
+        return y.to(x.dtype)
 
     @torch.no_grad()
     def quantize(self, x: Tensor) -> Tensor:

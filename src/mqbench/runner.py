@@ -130,7 +130,7 @@ class _Run:
 
     def float_run(self) -> tuple[Record, _FloatNetwork]:
         """Train the float network, and store it."""
-        task = RunTask.of(self.setting, self.data)
+        task = RunTask.of(self.setting, self.data, self.compute.workers)
         torch.manual_seed(self.setting.seed)
         model = task.architecture.build(task.splits.classes, task.splits.image_shape[0])
         trained = self._train(model, task, "float")
@@ -147,7 +147,7 @@ class _Run:
     def quantized_run(self) -> Record:
         """Quantize the float network, calibrate, train, evaluate."""
         network = self._float_network()
-        task = RunTask.of(self.setting, self.data)
+        task = RunTask.of(self.setting, self.data, self.compute.workers)
         plan = plan_of(self.setting)
         torch.manual_seed(self.setting.seed)
         self.progress("prepare", 0, 1)
@@ -237,7 +237,7 @@ class _Run:
         if self.store is None or known is None or known.outcome == "failed":
             other = _Run(self.fabric, setting, self.store, self.data, self.compute, self.progress)
             return other.float_run()[1]
-        task = RunTask.of(setting, self.data)
+        task = RunTask.of(setting, self.data, self.compute.workers)
         model = task.architecture.build(task.splits.classes, task.splits.image_shape[0])
         try:
             model.load_state_dict(load_file(self.store.file(setting.key, WEIGHTS)))

@@ -180,7 +180,7 @@ def _matches(setting: Setting, partial: Mapping[str, tuple[Any, ...]]) -> bool:
 
 def names() -> list[str]:
     """The studies that ship."""
-    return sorted(path.stem for path in FOLDER.glob("*.toml"))
+    return sorted(str(path.relative_to(FOLDER).with_suffix("").as_posix()) for path in FOLDER.rglob("*.toml"))
 
 
 def load_study(name: str | Path) -> Study:
@@ -190,7 +190,7 @@ def load_study(name: str | Path) -> Study:
         RequestError: no such study, or a file that is not one; the message names file and key.
     """
     path = Path(name)
-    if path.suffix != ".toml" and len(path.parts) == 1:
+    if path.suffix != ".toml":
         if str(name) not in names():
             unknown = UnknownNameError("study", str(name), names())
             raise RequestError(f"{unknown}, or the path of a .toml file")

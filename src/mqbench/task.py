@@ -23,11 +23,12 @@ class RunTask:
     recipe: Recipe
 
     @classmethod
-    def of(cls, setting: Setting, data: str | None) -> "RunTask":
-        """Open the dataset and work out the recipe."""
+    def of(cls, setting: Setting, data: str | None, workers: int | None = None) -> "RunTask":
+        """Open the dataset, to be read by so many processes, and work out the recipe."""
         architecture: Architecture = architecture_catalog[setting.architecture]
         dataset: Dataset = dataset_catalog[setting.dataset]  # type: ignore[index]
         splits = dataset.open(data, Preprocessing())
+        splits.train.workers = splits.test.workers = workers
         return cls(architecture, splits, recipe_of(setting))
 
 

@@ -1,11 +1,13 @@
 """The lowered network: what runs on integers, and that nothing is computed again or otherwise."""
 
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
 
 import mqbench
-from deploy.deployed import NETWORKS, SETTINGS, converted
+from deployed import NETWORKS, SETTINGS, converted
 from mqbench.capture import capture
 from mqbench.deploy.lowering import lower
 from mqbench.deploy.program import Add, Concat, Float, GlobalPool, Layer, Move, Multiply, Quantize
@@ -32,7 +34,7 @@ def test_weights_and_grids_are_those_of_the_modules() -> None:
         weight = layers[name].weight
         assert torch.equal(weight.integers, module.weight_integers)
         assert torch.equal(weight.dequantize(), module.weight)
-    quantizer = d.get_submodule("activation_quantizers.stem_0")
+    quantizer: Any = d.get_submodule("activation_quantizers.stem_0")
     grid = program.grid("stem.0")
     assert grid is not None
     assert grid.scale == float(quantizer.scale)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch.nn import functional as F
 
 import mqbench
-from deploy.deployed import NETWORKS, SETTINGS, WHOLE, converted
+from deployed import NETWORKS, SETTINGS, WHOLE, converted
 from mqbench.deploy import integer
 from mqbench.deploy.accumulator import Accumulator
 from mqbench.deploy.arithmetic import Arithmetic

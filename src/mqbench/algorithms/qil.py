@@ -104,7 +104,8 @@ class QIL(FakeQuantize):
         if self.training:
             self.project(x.detach())
         v = self.transform(x)
-        return F.fake_quantize(v, *self._broadcast_qparams(v), *self.integer_range())
+        scale = self.qparams().scale
+        return F.fake_quantize(v, scale, None, *self.integer_range(), axis=self.channel_axis)
 
     @torch.no_grad()
     def project(self, x: Tensor) -> None:

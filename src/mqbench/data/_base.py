@@ -36,9 +36,12 @@ class Split(ABC):
 
     Attributes:
         labels: class of every image, int64 ``[N]``, on the CPU.
+        workers: processes that decode ahead where images are read when they are used; 0 decodes in this
+            process, None leaves the number to the split. The images are the same for every number.
     """
 
     labels: Tensor
+    workers: int | None = None
 
     def __len__(self) -> int:
         """Number of images."""

@@ -282,12 +282,17 @@ def _add(w: Writer, op: Add) -> None:
 
 
 def _global_pool(w: Writer, op: GlobalPool) -> None:
-    w.node("GlobalAveragePool", [w.real(op.inputs[0])], f"{op.name}.real")
-    output = op.name if op.keepdims else f"{op.name}.kept"
-    w.quantize(f"{op.name}.real", op.name, output, op.clip, op.bounds)
-    if not op.keepdims:
-        shape = w.constant(f"{op.name}.shape", _reshape(w.program.values[op.name].shape))
-        w.node("Reshape", [output, shape], op.name)
+    real = w.node("GlobalAveragePool", [w.real(op.inputs[0])], f"{op.name}.real")
+    if op.keepdims:
+        w.quantize(real, op.name, op.name, op.clip, op.bounds)
+        return
+    shape = w.constant(f"{op.name}.shape", _reshape(w.program.values[op.name].shape))
+    if w.form.integer_moves:
+        w.quantize(real, op.name, f"{op.name}.kept", op.clip, op.bounds)
+        w.node("Reshape", [f"{op.name}.kept", shape], op.name)
+    else:
+        flat = w.node("Reshape", [real, shape], f"{op.name}.flat")
+        w.quantize(flat, op.name, op.name, op.clip, op.bounds)
 
 
 def _pool(w: Writer, op: Pool) -> None:

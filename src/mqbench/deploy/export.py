@@ -66,7 +66,7 @@ def form_of(program: Program) -> str:
     backend = program.description.get("backend")
     if backend is None:
         return "standard"
-    library: Backend = backends[backend]  # type: ignore[index]
+    library: Backend = backends[backend]
     return library.form
 
 

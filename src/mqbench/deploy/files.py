@@ -3,7 +3,7 @@
 import os
 import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from mqbench.errors import RequestError
@@ -25,4 +25,5 @@ def whole_file(path: str | Path) -> Iterator[Path]:
     except OSError as error:
         raise RequestError(f"cannot write {final}: {error.strerror or error}") from error
     finally:
-        sibling.unlink(missing_ok=True)
+        with suppress(OSError):
+            sibling.unlink(missing_ok=True)

@@ -1,11 +1,12 @@
 """Batch statistics of one process or of all (synchronised batch norm, SPEC section 9)."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
-from torch.distributed.nn.functional import all_reduce
+from torch.autograd import Function
 
 
 def batch_statistics(output: Tensor) -> tuple[Tensor, Tensor, int]:
@@ -31,6 +32,28 @@ def combine_statistics(
 def is_distributed() -> bool:
     """Several processes train together."""
     return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
+
+
+class _Sum(Function):
+    """The sum over all processes; the gradient of a sum that each of them uses is the sum of theirs."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        total = x.clone()
+        dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        total = gradient.clone()
+        dist.all_reduce(total)
+        return total
+
+
+def all_reduce(x: Tensor) -> Tensor:
+    """The sum over all processes, differentiable."""
+    total: Tensor = _Sum.apply(x)
+    return total
 
 
 def joint_statistics(output: Tensor) -> tuple[Tensor, Tensor, int]:

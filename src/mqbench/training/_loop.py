@@ -212,10 +212,11 @@ class _Loop:
                     return ended
             self.stepper.step()
             self.stepper.zero_grad(set_to_none=True)
-            if self.step % self.monitor.every == 0 and self.step % self.plan.steps and self.step < self.total:
-                self._look(epoch, rate)
-            if checkpoint is not None and self._is_due(checkpoint):
-                self._save(checkpoint, extra)
+            if self.step % self.plan.steps and self.step < self.total:  # the end of the epoch has its own
+                if self.step % self.monitor.every == 0:
+                    self._look(epoch, rate)
+                if checkpoint is not None and self._is_due(checkpoint):
+                    self._save(checkpoint, extra)
             progress(self.step, self.total)
         self._look(epoch, rate)
         tally = self.epoch_tally.of_all()
