@@ -168,7 +168,7 @@ def saturation(layers_of: Any) -> Fault:
             "FBGEMM adds two 8-bit products in a 16-bit register that saturates at 32767, in depthwise convolutions "
             "whose channels are a multiple of 8; large weights times large activations are cut"
         ),
-        cure="7-bit weights in these layers: `mqbench.cure(d, runtime)`, or 7-bit activations",
+        cure="7-bit weights in these layers (mqbench.cure, --cure), or 7-bit activations",
         concerns=lambda program: saturating(program, layers_of),
         reduce_weights_to=7,
     )

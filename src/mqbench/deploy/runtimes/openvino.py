@@ -170,7 +170,7 @@ RUNTIME = Runtime(
                 "OpenVINO fuses a convolution and the residual add behind it into one kernel and leaves out the "
                 "quantizer between them, so graph 3 becomes graph 2; not while the tensor is watched"
             ),
-            cure=f"form {KEPT!r} (option form={KEPT!r}), which writes that quantizer as division, rounding and clip",
+            cure=f"form {KEPT!r} (mqbench.cure, --cure), which writes that quantizer as division, rounding and clip",
             concerns=lambda program: [name for name, _ in _before_add(program)],
             options={"form": KEPT},
         ),
