@@ -16,6 +16,7 @@ ROOMS = [
     {"catalog", "scheme", "compute"},
     {"record"},
     {"record_file", "store", "object_store", "metrics", "columns", "study", "provenance"},
+    {"latency_record"},
     {"compare"},
     {"merge", "reproduce"},
     {"index", "query"},
@@ -41,6 +42,7 @@ ROOMS = [
     {"task"},
     {"estimate"},
     {"runner"},
+    {"deployment"},
     {"executors"},
     {"sweep"},
     {"progress", "arguments"},
@@ -65,10 +67,12 @@ RESULTS = [
     "reproduce",
     "index",
     "query",
+    "latency_record",
     "frame",
     "paper",
     "report",
     "recommend",
+    "report.latency",
 ]
 
 

@@ -26,6 +26,9 @@ _CATALOGS: dict[str, str] = {
     "DATASET": "mqbench.data",
     "FOLDING": "mqbench.folding",
     "EXECUTOR": "mqbench.executors",
+    "RUNTIME": "mqbench.deploy.runtimes",
+    "FORM": "mqbench.deploy.forms",
+    "EXPORTER": "mqbench.deploy.exporters",
 }
 
 

@@ -155,6 +155,16 @@ class DeployedLayer(nn.Module):
         scale = broadcast(self.weight_scale, integers, self.channel_axis)
         return dequantize(integers, scale, broadcast(self.weight_zero_point, integers, self.channel_axis))
 
+    @property
+    def function(self) -> str:
+        """``conv1d``, ``conv2d``, ``conv3d`` or ``linear``."""
+        return str(self._op.__name__)
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Stride, padding, dilation and groups, as far as the function has them."""
+        return dict(self._options)
+
     def forward(self, x: Tensor) -> Tensor:
         """The layer with its dequantized weight."""
         return self._op(x, self.weight, self.bias, **self._options)

@@ -22,6 +22,9 @@ KINDS = {
     "datasets": "data",
     "foldings": "folding",
     "executors": "executors",
+    "runtimes": "deploy.runtimes",
+    "forms": "deploy.forms",
+    "exporters": "deploy.exporters",
 }
 
 
@@ -29,7 +32,8 @@ def list_(kind: str | None = None, /, *, load: Files = (), as_json: Json = False
     """Print what there is, with one line each.
 
     Args:
-        kind: algorithms, backends, observers, architectures, datasets, foldings, executors or studies.
+        kind: algorithms, backends, observers, architectures, datasets, foldings, executors, runtimes, forms,
+            exporters or studies.
         load: Python files that add algorithms, observers and so on.
         as_json: Print JSON.
     """
