@@ -5,9 +5,7 @@ values. `violations` lists every node that breaks a rule.
 """
 
 from collections.abc import Iterator
-from typing import Any
 
-import torch
 from torch import Tensor, fx, nn
 
 from mqbench.attention import QuantizedAttention
@@ -34,13 +32,14 @@ class Rules:
         """'add', 'mul', ... of a call; 'quantizer', 'layer', 'norm', 'dropout', 'attention' of a module."""
         if node.op == "call_module":
             module = self.modules[str(node.target)]
-            for name, types in {
+            kinds: dict[str, type | tuple[type, ...]] = {
                 "quantizer": FakeQuantize,
                 "layer": QuantizedLayer,
                 "norm": BATCH_NORMS,
                 "dropout": nn.Dropout,
                 "attention": QuantizedAttention,
-            }.items():
+            }
+            for name, types in kinds.items():
                 if isinstance(module, types):
                     return name
         if node.op == "call_function":

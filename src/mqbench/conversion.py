@@ -81,7 +81,8 @@ def convert(model: fx.GraphModule) -> fx.GraphModule:
         module = modules.get(str(node.target)) if node.op == "call_module" else None
         if isinstance(module, QuantizedAttention):
             for path in module.write_out(deployed.graph, node):
-                made[path] = DeployedQuantizer(module.get_submodule(path.rpartition(".")[2]))
+                inner: Any = module.get_submodule(path.rpartition(".")[2])
+                made[path] = DeployedQuantizer(inner)
         elif isinstance(module, QuantizedLayer):
             tensors = [_value(deployed, argument) for argument in node.args[1:]]
             node.args = node.args[:1]

@@ -158,6 +158,7 @@ class Elementwise:
 
     def _clipped_backward(self, gradient: Any, x: Any, lower: Any, upper: Any, **named: Any) -> Any:
         dx, *sums = self._backward(gradient, torch.clamp(x, lower, upper), *self._ordered(named))
+        assert dx is not None
         return (torch.where((x > lower) & (x < upper), dx, 0.0), *sums)
 
     def _ordered(self, named: dict[str, Any]) -> list[Any]:
