@@ -21,6 +21,7 @@ from mqbench.record import FLOAT, Record, Setting
 from mqbench.store import Store
 from mqbench.task import RunTask, plan_of, validate
 from mqbench.training import (
+    Board,
     Checkpoint,
     Training,
     accuracy,
@@ -213,6 +214,7 @@ class _Run:
 
     def _train(self, model: nn.Module, task: RunTask, phase: str, extra: str = "") -> Training:
         checkpoint = self._checkpoint()
+        folder = self.compute.tensorboard
         return train(
             model.to(self.fabric.device),
             task.splits,
@@ -225,6 +227,7 @@ class _Run:
             fabric=self.fabric,
             checkpoint=checkpoint,
             extra=extra,
+            board=None if folder is None else Board(Path(folder) / self.setting.key),
             progress=lambda done, total: self.progress(phase, done, total),
         )
 

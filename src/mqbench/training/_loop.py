@@ -19,6 +19,7 @@ from mqbench.data._base import Batch, Splits
 from mqbench.record import CurvePoint
 from mqbench.training import _divergence as divergence
 from mqbench.training._batches import BatchPlan
+from mqbench.training._board import Board
 from mqbench.training._checkpoint import Checkpoint
 from mqbench.training._evaluation import evaluate
 from mqbench.training._monitor import Monitor
@@ -91,6 +92,7 @@ def train(
     fabric: Fabric | None = None,
     checkpoint: Checkpoint | None = None,
     extra: str = "",
+    board: Board | None = None,
     progress: Progress = lambda done, total: None,
 ) -> Training:
     """Train ``model`` in place for ``recipe.epochs`` epochs, or for ``steps`` optimizer steps.
@@ -111,6 +113,7 @@ def train(
         fabric: of the process, where it was launched with others.
         checkpoint: where to go on from, and where to note how far the training is.
         extra: text of the caller that checkpoints keep.
+        board: TensorBoard's, if it is to be written.
         progress: called with (steps done, steps).
 
     Raises:
@@ -119,7 +122,7 @@ def train(
     """
     compute = compute or Compute(accelerator="cpu", threads=torch.get_num_threads())
     fabric = fabric or Fabric(accelerator=compute.accelerator, devices=1, precision=compute.precision)
-    loop = _Loop(model, splits, recipe, seed, steps, sync_bn, compute, fabric)
+    loop = _Loop(model, splits, recipe, seed, steps, sync_bn, compute, fabric, board)
     return loop.run(quantizer_weight_decay, checkpoint, extra, progress)
 
 
@@ -134,6 +137,7 @@ class _Loop:
         sync_bn: bool,
         compute: Compute,
         fabric: Fabric,
+        board: Board | None,
     ) -> None:
         self.model, self.splits, self.recipe, self.fabric = model, splits, recipe, fabric
         self.seed, self.sync_bn = seed, sync_bn
@@ -142,7 +146,7 @@ class _Loop:
         self.epochs = math.ceil(self.total / self.plan.steps)
         self.warmup = warmup_steps(self.total, self.plan.steps, recipe)
         self.compute = compute
-        self.monitor = Monitor(compute.monitor_steps)
+        self.monitor = Monitor(compute.monitor_steps, board if fabric.global_rank == 0 else None)
         self.look_every = 1 if fabric.device.type == "cpu" and fabric.world_size == 1 else _LOOK_EVERY
         self.step = 0
         self.smooth_loss: float | None = None
