@@ -105,8 +105,7 @@ def violations(prepared: fx.GraphModule, graph: int) -> list[str]:
     """Every broken rule, as 'node: what is wrong'."""
     rules = Rules(prepared)
     check = _private if graph == 1 else _shared
-    found = [f"{node.name}: {wrong}" for node in rules.nodes for wrong in check(rules, node, graph)]
-    return found
+    return [f"{node.name}: {wrong}" for node in rules.nodes for wrong in check(rules, node, graph)]
 
 
 def counts(prepared: fx.GraphModule) -> dict[str, int]:
