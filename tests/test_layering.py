@@ -22,7 +22,7 @@ ROOMS = [
     {"observers"},
     {"quantizer"},
     {"backends", "algorithm", "algorithms"},
-    {"folding", "layers"},
+    {"folding", "layers", "data_layer", "deferring"},
     {"functionalise", "lifting"},
     {"capture"},
     {"placement", "plan", "absorption"},

@@ -11,6 +11,7 @@ max(-Cmin, Cmax)/(Nmax - Nmin) would clip half of a signed range; SPEC section 1
 """
 
 import math
+
 import torch
 from torch import Tensor
 
@@ -71,11 +72,9 @@ class DSQWeight(WeightRange):
         super().set_range(lo, hi)
         self._exact = F.range_to_qparams(lo, hi, self.scheme).scale
 
-    def estimate(  # noqa: D102
-        self, x: Tensor, scale: Tensor, zero_point: Tensor | None, clip: Clip | None
-    ) -> Tensor:
+    def estimate(self, x: F.Incoming, scale: Tensor, zero_point: Tensor | None) -> Tensor:  # noqa: D102
         parameters, grid = (scale, zero_point, self._exact), self.integer_range()
-        return F.apply(SOFT_STAIRCASE, x, parameters, grid, axis=self.channel_axis, clip=clip)
+        return F.apply(SOFT_STAIRCASE, x, parameters, grid, axis=self.channel_axis)
 
 
 class DSQActivation(MovingRange):
@@ -86,10 +85,8 @@ class DSQActivation(MovingRange):
         lo, hi = clipped_range(torch.aminmax(samples, dim=1), clip)
         return lo.mean(), hi.mean()
 
-    def estimate(  # noqa: D102
-        self, x: Tensor, scale: Tensor, zero_point: Tensor | None, clip: Clip | None
-    ) -> Tensor:
-        return F.apply(SOFT_STAIRCASE, x, (scale, zero_point, scale), self.integer_range(), clip=clip)
+    def estimate(self, x: F.Incoming, scale: Tensor, zero_point: Tensor | None) -> Tensor:  # noqa: D102
+        return F.apply(SOFT_STAIRCASE, x, (scale, zero_point, scale), self.integer_range())
 
 
 ALGORITHM = Algorithm(weight=DSQWeight, activation=DSQActivation)
