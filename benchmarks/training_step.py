@@ -105,8 +105,7 @@ def times(contenders: list[Contender], rounds: int, **how: bool) -> dict[str, li
 
 def peak_bytes(contender: Contender, compiled: bool) -> int:
     """Peak resident memory of training steps above that before them, in a process of its own."""
-        "torch.set_num_threads(1); "
-        "print(t.measured_here(t.Contender(**json.loads(sys.argv[2])), sys.argv[3] == 'True'))"
+    code = (
         "import json, sys; sys.path.insert(0, sys.argv[1]); import training_step as t, torch; "
         "torch.set_num_threads(1); print(t.measured_here(t.Contender(**json.loads(sys.argv[2])), sys.argv[3] == 'True'))"
     )

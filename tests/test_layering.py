@@ -30,7 +30,7 @@ ROOMS = [
     {"quantizer"},
     {"backends", "algorithm", "algorithms"},
     {"ladder"},
-    {"folding", "layers"},
+    {"folding", "layers", "data_layer", "deferring"},
     {"functionalise", "lifting", "nodes", "attention"},
     {"capture"},
     {"placement", "plan", "absorption"},
