@@ -170,3 +170,12 @@ def run_when_told(
     while setting.algorithm != FLOAT and not Path(data, "go").exists():
         time.sleep(0.05)
     return record
+
+
+def run_slow_float(
+    setting: Setting, *, store: Store, data: str | None, compute: Compute, progress: Progress
+) -> Record:
+    """The float network of seed 0 takes two seconds."""
+    if setting.algorithm == FLOAT and setting.seed == 0:
+        time.sleep(2)
+    return run(setting, store=store, data=data, compute=compute, progress=progress)

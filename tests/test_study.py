@@ -212,3 +212,122 @@ def test_unknown_axes_from_python() -> None:
         expand({"sead": 1})
     with pytest.raises(UnknownNameError):
         load_study("default").replaced({"sead": 1})
+
+
+def test_an_override_gives_other_values_where_it_says() -> None:
+    settings = expand(
+        {"algorithms": ["float", "lsq", "dsq"], "backends": ["tvm", "acl"], "epochs": 9},
+        override=[
+            {"where": {"algorithm": "dsq"}, "set": {"epochs": 3, "learning_rate": 0.5}},
+            {"where": {"algorithm": ["dsq"], "backend": "acl"}, "set": {"epochs": 4}},
+            {"set": {"weight_decay": 0.25, "calibration_images": 8}},
+        ],
+    )
+    assert [(s.algorithm, s.backend, s.epochs, s.learning_rate) for s in settings] == [
+        ("float", None, 9, None),
+        ("lsq", "tvm", 9, None),
+        ("lsq", "acl", 9, None),
+        ("dsq", "tvm", 3, 0.5),
+        ("dsq", "acl", 4, 0.5),
+    ]
+    assert {s.weight_decay for s in settings} == {0.25}
+    assert [s.calibration_images for s in settings] == [None, 8, 8, 8, 8]  # the float network has none
+
+
+def test_an_override_reaches_what_is_included_and_precedes_what_is_excluded() -> None:
+    settings = expand(
+        {"algorithms": ["lsq", "dsq"]},
+        include=[{"algorithm": "qil"}],
+        exclude=[{"epochs": 3}],
+        override=[{"where": {"algorithm": ["dsq", "qil"]}, "set": {"epochs": 3}}],
+    )
+    assert [(s.algorithm, s.epochs) for s in settings] == [("lsq", None), ("qil", 3)]
+
+
+def test_the_length_of_an_override_replaces_that_of_the_study() -> None:
+    settings = expand({"algorithm": "lsq", "epochs": 9}, override=[{"set": {"steps": 5}}])
+    assert [(s.epochs, s.steps) for s in settings] == [(None, 5)]
+
+
+def test_the_command_line_precedes_an_override() -> None:
+    grid = Study(
+        name="s", axes=BASE | {"algorithm": "lsq"}, override=[{"set": {"epochs": 3, "weight_decay": 0.5}}]
+    )
+    settings = list(grid.replaced({"epochs": [1, 2]}).settings())
+    assert [(s.epochs, s.weight_decay) for s in settings] == [(1, 0.5), (2, 0.5)]
+
+
+AXES: dict[str, st.SearchStrategy[list[Any]]] = {
+    "algorithm": subsets(["float", "lsq", "pact"]).filter(lambda names: names != ["float"]),
+    "backend": subsets(["academic", "tvm"]),
+    "bits": subsets([3, 4]),
+    "epochs": subsets([1, 2]),
+    "seed": subsets([0, 1]),
+}
+
+
+@given(
+    axes=st.fixed_dictionaries(
+        {"algorithm": AXES["algorithm"]},
+        optional={n: values for n, values in AXES.items() if n != "algorithm"},
+    ),
+    include=st.lists(
+        st.fixed_dictionaries({"algorithm": subsets(["lsq", "dsq"])}, optional={"seed": AXES["seed"]}),
+        max_size=2,
+    ),
+    exclude=st.lists(st.just({"seed": [0], "backend": ["tvm"]}), max_size=1),
+    override=st.lists(
+        st.fixed_dictionaries(
+            {
+                "where": st.fixed_dictionaries({}, optional=AXES),
+                "set": st.sampled_from([{"weight_decay": 0.5}, {"learning_rate": 0.5}]),
+            }
+        ),
+        max_size=2,
+    ),
+)
+def test_distinct_without_being_remembered(axes: Any, include: Any, exclude: Any, override: Any) -> None:
+    if exclude:  # leaves something
+        axes = {**axes, "seed": [0, 1]}
+    whole = Study(name="s", axes=BASE | axes, include=include, exclude=exclude, override=override).settings()
+    settings = list(whole)
+    assert len(set(settings)) == len(settings)
+    assert list(whole) == settings  # it may be read again
+    assert all(setting in whole for setting in settings)
+    others = [s.model_copy(update={"weight_decay": 0.75}) for s in settings]
+    assert not any(setting in whole for setting in others)
+    # what is left out of a later grid is in an earlier one
+    assert {s for grid in whole.grids for s in grid} == set(settings)
+
+
+def test_examples_have_every_value() -> None:
+    axes = {"algorithms": ["float", "lsq", "pact"], "backends": ["tvm", "acl"], "seeds": list(range(50))}
+    examples = list(Study(name="s", axes=BASE | axes).settings().examples())
+    assert len(examples) < 60
+    assert {s.algorithm for s in examples} == {"float", "lsq", "pact"}
+    assert {s.backend for s in examples if s.backend} == {"tvm", "acl"}
+    assert {s.seed for s in examples} == set(range(50))
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("{set = {seed = 1}}", ["override", "seed has several values"]),
+        ("{set = {algorithm = 'dsq'}}", ["algorithm cannot be set", "include"]),
+        ("{set = {epochs = [1, 2]}}", ["epochs is set to 2 values"]),
+        ("{set = {}}", ["set is empty"]),
+        ("{where = {algorithm = 'lsq'}}", ["where and set is expected"]),
+        ("{epochs = 1}", ["where and set is expected", "epochs"]),
+        ("{set = {sead = 1}}", ["'sead'", "did you mean 'seed'"]),
+        ("{set = {epochs = -1}}", ["epochs", "-1"]),
+        ("3", ["where and set is expected", "3"]),
+    ],
+)
+def test_a_bad_override_gets_one_sentence(tmp_path: Path, override: str, words: list[str]) -> None:
+    path = tmp_path / "bad.toml"
+    path.write_text(
+        f'architecture = "a"\ndataset = "d"\nalgorithm = "lsq"\nseeds = [0, 1]\noverride = [{override}]\n'
+    )
+    with pytest.raises(RequestError) as caught:
+        load_study(path)
+    assert all(word in str(caught.value) for word in [str(path), *words]), caught.value
