@@ -5,13 +5,12 @@ values. `violations` lists every node that breaks a rule.
 """
 
 from collections.abc import Iterator
-from typing import Any
 
-import torch
 from torch import Tensor, fx, nn
 
 from mqbench.attention import QuantizedAttention
-from mqbench.layers import BATCH_NORMS, QuantizedLayer
+from mqbench.conversion import DeployedQuantizer
+from mqbench.layers import BATCH_NORMS, DeployedLayer, QuantizedLayer
 from mqbench.quantizer import FakeQuantize
 
 PICKS = {
@@ -20,6 +19,14 @@ PICKS = {
 }  # fmt: skip
 AVERAGES = {"mean", "adaptive_avg_pool2d", "avg_pool2d"}
 FLOAT = {"softmax", "layer_norm"}
+FUSED = {"norm", "relu", "hardtanh", "hardswish", "hardsigmoid", "sigmoid", "silu", "gelu"}
+KINDS: dict[str, tuple[type[nn.Module], ...]] = {
+    "quantizer": (FakeQuantize, DeployedQuantizer),
+    "layer": (QuantizedLayer, DeployedLayer),
+    "norm": BATCH_NORMS,
+    "dropout": (nn.Dropout,),
+    "attention": (QuantizedAttention,),
+}
 
 
 class Rules:
@@ -34,18 +41,12 @@ class Rules:
         """'add', 'mul', ... of a call; 'quantizer', 'layer', 'norm', 'dropout', 'attention' of a module."""
         if node.op == "call_module":
             module = self.modules[str(node.target)]
-            for name, types in {
-                "quantizer": FakeQuantize,
-                "layer": QuantizedLayer,
-                "norm": BATCH_NORMS,
-                "dropout": nn.Dropout,
-                "attention": QuantizedAttention,
-            }.items():
-                if isinstance(module, types):
-                    return name
+            return next((name for name, types in KINDS.items() if isinstance(module, types)), node.op)
         if node.op == "call_function":
             name = str(node.target)
-            return name.split(".")[1] if name.startswith("aten.") else "getitem" if "getitem" in name else name
+            return (
+                name.split(".")[1] if name.startswith("aten.") else "getitem" if "getitem" in name else name
+            )
         return node.op
 
     def inputs(self, node: fx.Node) -> list[fx.Node]:
@@ -104,8 +105,7 @@ def violations(prepared: fx.GraphModule, graph: int) -> list[str]:
     """Every broken rule, as 'node: what is wrong'."""
     rules = Rules(prepared)
     check = _private if graph == 1 else _shared
-    found = [f"{node.name}: {wrong}" for node in rules.nodes for wrong in check(rules, node, graph)]
-    return found
+    return [f"{node.name}: {wrong}" for node in rules.nodes for wrong in check(rules, node, graph)]
 
 
 def counts(prepared: fx.GraphModule) -> dict[str, int]:
@@ -150,7 +150,9 @@ def _shared(rules: Rules, node: fx.Node, graph: int) -> Iterator[str]:
             yield "a matrix is not quantized"
         if kind == "scaled_dot_product_attention":
             yield "the attention probabilities are not quantized"
-    if kind == "cat" and (len(grids := set().union(*(rules.grids(x) for x in inputs))) != 1 or "float" in grids):
+    if kind == "cat" and (
+        len(grids := set().union(*(rules.grids(x) for x in inputs))) != 1 or "float" in grids
+    ):
         yield f"inputs do not share one quantizer: {sorted(grids)[:3]}"
     if kind == "quantizer":
         yield from _quantizer(rules, node)
@@ -166,5 +168,7 @@ def _quantizer(rules: Rules, node: fx.Node) -> Iterator[str]:
     others = [u for u in source.users if u is not node and rules.kind(u) != "output"]
     if others:
         yield f"{others[0].name} reads the tensor without the quantizer"
+    if kind in ("layer", "norm") and all(rules.kind(user) in FUSED for user in node.users):
+        yield "splits a layer from what is fused behind it"
     if all(rules.kind(reader) in FLOAT for reader in rules.readers(node)):
         yield "serves nothing but float operations"

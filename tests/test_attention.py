@@ -61,7 +61,9 @@ def test_every_quantizer_of_it_learns() -> None:
     q.train()(x).square().mean().backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in q.parameters())
     steps = {name: p.grad for name, p in q.named_parameters() if name.endswith("step_size")}
-    assert {f"activation_quantizers.attention.{part}.step_size" for part in ("scores", "probabilities")} < {*steps}
+    assert {f"activation_quantizers.attention.{part}.step_size" for part in ("scores", "probabilities")} < {
+        *steps
+    }
     assert all(grad is not None and grad.abs().max() > 0 for grad in steps.values())
 
 
@@ -103,6 +105,4 @@ def test_graph_1_leaves_it_as_it_is() -> None:
 def test_what_cannot_be_written_out_is_named() -> None:
     with pytest.warns(UserWarning, match="stay in float.*scaled_dot_product_attention"):
         q = mqbench.prepare(Attend(causal=True), tokens(), backend="fbgemm", algorithm="lsq")
-    assert violations(q, 3) == [
-        "scaled_dot_product_attention: the attention probabilities are not quantized"
-    ]
+    assert violations(q, 3) == ["scaled_dot_product_attention: the attention probabilities are not quantized"]

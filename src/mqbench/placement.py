@@ -4,8 +4,8 @@ A pure decision over the captured graph, in two steps that a preparation then ca
 Tensors are looked at in *regions*: a layer with the batch norm and activation function behind it is one
 operation with one output tensor, as an inference library fuses it. Graph 1 gives every layer input a
 quantizer of its own. Graph 3 gives every tensor that a quantized operation reads one quantizer, shared by
-all who read it. Graph 2 leaves out of graph 3 the output of the convolution that is fused with an add. Stored tensors that
-join activations (position embeddings, class tokens, relative position biases) are quantized as these are.
+all who read it. Graph 2 leaves out of graph 3 the output of the convolution that is fused with an add.
+Stored tensors that join activations (position embeddings, class tokens) are quantized as these are.
 """
 
 import operator
@@ -229,7 +229,9 @@ class Placement:
                 members.setdefault(find(node), []).append(node)
         return [
             Group(
-                name=flat_name(self.producer(m[0])), sources=tuple(m), first_or_last=any(x in special for x in m)
+                name=flat_name(self.producer(m[0])),
+                sources=tuple(m),
+                first_or_last=any(x in special for x in m),
             )
             for m in members.values()
         ]
@@ -281,4 +283,3 @@ class Placement:
                     yield node
                 else:
                     stack.append(node)
-

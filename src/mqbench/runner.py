@@ -30,6 +30,7 @@ from mqbench.training import (
     predictions,
     train,
 )
+from mqbench.weights import load_float_network
 
 __all__ = ["run", "validate"]
 
@@ -132,17 +133,25 @@ class _Run:
         """Train the float network, and store it."""
         task = RunTask.of(self.setting, self.data)
         torch.manual_seed(self.setting.seed)
-        model = task.architecture.build(task.splits.classes, task.splits.image_shape[0])
+        model, weights = self._built(task)
         trained = self._train(model, task, "float")
         predicted = self._predictions(model, task.splits)
         found = accuracy(predicted, task.splits.test)
-        record = self._record(trained, task.splits, accuracy=found, float_accuracy=found)
+        record = self._record(trained, task.splits, accuracy=found, float_accuracy=found, weights=weights)
         if self.store is not None and self.fabric.global_rank == 0:
             state = {name: value.cpu().contiguous() for name, value in model.state_dict().items()}
             files = {WEIGHTS: save(state), PREDICTIONS: save({"classes": predicted})}
             self._put(record, {**files, **trained.files})
         self.fabric.barrier()
-        return record, _FloatNetwork(model, record.accuracy, predicted, None)
+        return record, _FloatNetwork(model, record.accuracy, predicted, weights)
+
+    def _built(self, task: RunTask) -> tuple[nn.Module, str | None]:
+        """The float network to train, and the fingerprint of its weights if they are given."""
+        classes, channels = task.splits.classes, task.splits.image_shape[0]
+        if self.setting.weights is None:
+            return task.architecture.build(classes, channels), None
+        given = load_float_network(task.architecture, self.setting.weights, classes, channels)
+        return given.model, given.fingerprint
 
     def quantized_run(self) -> Record:
         """Quantize the float network, calibrate, train, evaluate."""

@@ -7,11 +7,12 @@ from mqbench import architectures as architecture_catalog
 from mqbench import data as dataset_catalog
 from mqbench import observers as observer_catalog
 from mqbench.architectures._base import Architecture, Recipe
-from mqbench.data._base import Dataset, Preprocessing, Splits
+from mqbench.data._base import Dataset, Splits
 from mqbench.errors import IncompatibleError, RequestError
 from mqbench.plan import Plan
 from mqbench.quantizer import Role
 from mqbench.record import FLOAT, Setting
+from mqbench.weights import check_weights
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ class RunTask:
         """Open the dataset and work out the recipe."""
         architecture: Architecture = architecture_catalog[setting.architecture]
         dataset: Dataset = dataset_catalog[setting.dataset]  # type: ignore[index]
-        splits = dataset.open(data, Preprocessing())
+        splits = dataset.open(data, architecture.preprocessing(setting.weights))
         return cls(architecture, splits, recipe_of(setting))
 
 
@@ -89,6 +90,8 @@ def validate(settings: Iterable[Setting], data: str | None = None) -> None:
             continue
         seen.add(same)
         recipe_of(setting)
+        if setting.weights is not None:
+            check_weights(architecture_catalog[setting.architecture], setting.weights)
         if setting.dataset not in datasets:
             datasets.add(setting.dataset)
             dataset: Dataset = dataset_catalog[setting.dataset]  # type: ignore[index]
