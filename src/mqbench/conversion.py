@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from mqbench import functional as F
+from mqbench.absorption import release
 from mqbench.attention import QuantizedAttention
 from mqbench.errors import IncompatibleError, RequestError
 from mqbench.layers import DeployedLayer, QuantizedLayer
@@ -40,7 +41,8 @@ class DeployedQuantizer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Quantize and dequantize."""
-        y = F.fake_quantize(at_least_float(x), self.scale, self.zero_point, self.quant_min, self.quant_max)
+        zero_point = None if self.scheme.symmetric else self.zero_point
+        y = F.fake_quantize(at_least_float(x), self.scale, zero_point, self.quant_min, self.quant_max)
         return y.to(x.dtype)
 
     def extra_repr(self) -> str:
@@ -72,6 +74,7 @@ def convert(model: fx.GraphModule) -> fx.GraphModule:
             f"{plan.algorithm!r} cannot be deployed: its levels are not integers with one scale (Eq. 1)"
         )
     deployed = copy.deepcopy(model).eval()
+    release(deployed)
     modules = dict(deployed.named_modules(remove_duplicate=False))
     made: dict[str, nn.Module] = {}
     for node in list(deployed.graph.nodes):

@@ -86,13 +86,22 @@ class Placement:
         graph_module: from `capture`; nothing is changed.
         graph: 1, 2 or 3.
         skip: names of layers that stay float.
+        shared_concat: the inputs of a concat share one quantizer (graphs 2 and 3).
     """
 
-    def __init__(self, graph_module: fx.GraphModule, graph: int, skip: Iterable[str] = ()) -> None:
+    def __init__(
+        self,
+        graph_module: fx.GraphModule,
+        graph: int,
+        skip: Iterable[str] = (),
+        *,
+        shared_concat: bool = True,
+    ) -> None:
         self.modules = dict(graph_module.named_modules(remove_duplicate=False))
         self.nodes = list(graph_module.graph.nodes)
         self.graph = graph
         self.skip = frozenset(skip)
+        self.shared_concat = shared_concat
         self.layers = [n for n in self.nodes if self.is_layer(n) and n.target not in self.skip]
         self._layer_set = frozenset(self.layers)
         self._sources: dict[fx.Node, list[fx.Node]] = {}
@@ -220,7 +229,7 @@ class Placement:
                     continue
                 sources = [s for s in self.source(value) if is_float(s)]
                 for other in sources:  # a concat's inputs share one grid
-                    parent[find(other)] = find(sources[0])
+                    parent[find(other)] = find(sources[0] if self.shared_concat else other)
                 if node in self.first_and_last:
                     special.update(sources)
         members: dict[fx.Node, list[fx.Node]] = {}

@@ -7,7 +7,9 @@ from typing import Any
 
 from torch import Tensor, fx, nn
 
+from mqbench.absorption import absorb
 from mqbench.attention import QuantizedAttention, has_float_mask, options
+from mqbench.backends._base import Overrides
 from mqbench.capture import capture
 from mqbench.errors import IncompatibleError, RequestError
 from mqbench.layers import QUANTIZABLE, QuantizedLayer
@@ -31,6 +33,7 @@ def prepare(
     bn_folding: int | None = None,
     graph: int | None = None,
     first_last_bits: int = 8,
+    overrides: Overrides = Overrides(),  # noqa: B008 (frozen)
     skip: str | Iterable[str] = (),
 ) -> fx.GraphModule:
     """Make the quantized network that a backend will run, ready to calibrate and train.
@@ -46,6 +49,7 @@ def prepare(
         bn_folding: strategy -1 to 4 of the paper's section 3.2; None takes the backend's.
         graph: 1, 2 or 3 of the paper's Fig. 4; None takes the backend's.
         first_last_bits: bits of the weights and input activations of the first and last layer.
+        overrides: single properties in place of the backend's, such as ``Overrides(power_of_two=True)``.
         skip: names of layers to leave in float.
 
     Returns:
@@ -72,6 +76,7 @@ def prepare(
         bn_folding=bn_folding,
         graph=graph,
         first_last_bits=first_last_bits,
+        overrides=overrides,
     )
     _check_model(model)
     return insert_quantizers(capture(model, example_inputs), plan, skip)
@@ -92,7 +97,7 @@ def insert_quantizers(
     """
     skipped = (skip,) if isinstance(skip, str) else tuple(skip)
     _check_skip(graph_module, skipped)
-    placement = Placement(graph_module, plan.graph, skipped)
+    placement = Placement(graph_module, plan.graph, skipped, shared_concat=plan.library.shared_concat)
     if not placement.layers:
         raise RequestError("the network has no convolution or linear layer to quantize")
     if names := placement.left_float():
@@ -179,6 +184,7 @@ class _Editor:
             self._swap(node)
         if self.plan.folding.merges_at_once:
             self._refuse_unmerged_checkpoints()
+        absorb(self.root)
         self.root.delete_all_unused_submodules()
         self.graph.lint()
         self.root.recompile()

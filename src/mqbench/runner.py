@@ -1,8 +1,7 @@
 """One Setting -> one Record: load or train the float network, quantize, calibrate, train, evaluate."""
 
 import json
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,15 +21,16 @@ from mqbench.record import FLOAT, Record, Setting
 from mqbench.store import Store
 from mqbench.task import RunTask, plan_of, validate
 from mqbench.training import (
+    Board,
     Checkpoint,
     Training,
     accuracy,
     calibration_batches,
     launch,
     predictions,
+    threads,
     train,
 )
-from mqbench.weights import load_float_network
 
 __all__ = ["run", "validate"]
 
@@ -75,7 +75,7 @@ def run(
     compute = compute or Compute()
     if compute.processes > 1:
         progress = _quiet  # other processes cannot call back
-    with _threads(compute.threads):
+    with threads(compute.threads):
         return launch(compute, _Run.make, setting, place, data, compute, progress)
 
 
@@ -131,9 +131,9 @@ class _Run:
 
     def float_run(self) -> tuple[Record, _FloatNetwork]:
         """Train the float network, and store it."""
-        task = RunTask.of(self.setting, self.data)
+        task = RunTask.of(self.setting, self.data, self.compute.workers)
         torch.manual_seed(self.setting.seed)
-        model, weights = self._built(task)
+        model, weights = task.float_network(self.setting.weights)
         trained = self._train(model, task, "float")
         predicted = self._predictions(model, task.splits)
         found = accuracy(predicted, task.splits.test)
@@ -145,18 +145,10 @@ class _Run:
         self.fabric.barrier()
         return record, _FloatNetwork(model, record.accuracy, predicted, weights)
 
-    def _built(self, task: RunTask) -> tuple[nn.Module, str | None]:
-        """The float network to train, and the fingerprint of its weights if they are given."""
-        classes, channels = task.splits.classes, task.splits.image_shape[0]
-        if self.setting.weights is None:
-            return task.architecture.build(classes, channels), None
-        given = load_float_network(task.architecture, self.setting.weights, classes, channels)
-        return given.model, given.fingerprint
-
     def quantized_run(self) -> Record:
         """Quantize the float network, calibrate, train, evaluate."""
         network = self._float_network()
-        task = RunTask.of(self.setting, self.data)
+        task = RunTask.of(self.setting, self.data, self.compute.workers)
         plan = plan_of(self.setting)
         torch.manual_seed(self.setting.seed)
         self.progress("prepare", 0, 1)
@@ -193,6 +185,7 @@ class _Run:
             bn_folding=plan.bn_folding,
             graph=plan.graph,
             first_last_bits=plan.first_last_bits,
+            overrides=plan.overrides,
         )
         return quantized.to(self.fabric.device)
 
@@ -221,6 +214,7 @@ class _Run:
 
     def _train(self, model: nn.Module, task: RunTask, phase: str, extra: str = "") -> Training:
         checkpoint = self._checkpoint()
+        folder = self.compute.tensorboard
         return train(
             model.to(self.fabric.device),
             task.splits,
@@ -233,6 +227,7 @@ class _Run:
             fabric=self.fabric,
             checkpoint=checkpoint,
             extra=extra,
+            board=None if folder is None else Board(Path(folder) / self.setting.key),
             progress=lambda done, total: self.progress(phase, done, total),
         )
 
@@ -246,7 +241,7 @@ class _Run:
         if self.store is None or known is None or known.outcome == "failed":
             other = _Run(self.fabric, setting, self.store, self.data, self.compute, self.progress)
             return other.float_run()[1]
-        task = RunTask.of(setting, self.data)
+        task = RunTask.of(setting, self.data, self.compute.workers)
         model = task.architecture.build(task.splits.classes, task.splits.image_shape[0])
         try:
             model.load_state_dict(load_file(self.store.file(setting.key, WEIGHTS)))
@@ -301,13 +296,3 @@ class _Run:
                 device=self.fabric.device, data=splits.fingerprint, weights=weights
             ),
         )
-
-
-@contextmanager
-def _threads(count: int) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

@@ -19,7 +19,9 @@ _PLURAL = {f"{name}s": name for name in ("architecture", "dataset", "algorithm",
 _TRAINING = (
     "epochs", "steps", "learning_rate", "weight_decay", "batch_size", "global_batch", "sync_bn", "weights",
 )  # fmt: skip
-_SWITCHES = ("sync_bn",)
+_SWITCHES = (
+    "sync_bn", "symmetric_weights", "symmetric_activations", "power_of_two", "adaptive_sign", "shared_concat",
+)  # fmt: skip
 _OF_FLOAT = ("architecture", "dataset", "algorithm", "seed", *_TRAINING)
 _PAIR = re.compile(r"w(\d+)a(\d+)|(\d+)")
 
@@ -180,7 +182,7 @@ def _matches(setting: Setting, partial: Mapping[str, tuple[Any, ...]]) -> bool:
 
 def names() -> list[str]:
     """The studies that ship."""
-    return sorted(path.stem for path in FOLDER.glob("*.toml"))
+    return sorted(str(path.relative_to(FOLDER).with_suffix("").as_posix()) for path in FOLDER.rglob("*.toml"))
 
 
 def load_study(name: str | Path) -> Study:
@@ -190,7 +192,7 @@ def load_study(name: str | Path) -> Study:
         RequestError: no such study, or a file that is not one; the message names file and key.
     """
     path = Path(name)
-    if path.suffix != ".toml" and len(path.parts) == 1:
+    if path.suffix != ".toml":
         if str(name) not in names():
             unknown = UnknownNameError("study", str(name), names())
             raise RequestError(f"{unknown}, or the path of a .toml file")

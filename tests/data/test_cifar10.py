@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from mqbench.data._base import Preprocessing
+from mqbench.data._memory import MemorySplit
 from mqbench.data.cifar10 import DATASET
 from mqbench.errors import RequestError
 
@@ -19,6 +20,7 @@ def test_it_is_cifar10() -> None:
     splits = DATASET.open(FOLDER, Preprocessing())
     assert (len(splits.train), len(splits.test), splits.classes) == (50_000, 10_000, 10)
     assert splits.image_shape == (3, 32, 32)
+    assert isinstance(splits.train, MemorySplit)
     assert splits.train.labels.bincount().tolist() == [5000] * 10
     images, _ = next(splits.train.batches([torch.arange(5000)]))
     assert images.mean().abs() < 0.03

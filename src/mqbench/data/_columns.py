@@ -1,9 +1,10 @@
 """Which splits and columns of a stored dataset are meant, and how many classes it has."""
 
 from collections.abc import Callable, Mapping
+from importlib import import_module
 from typing import Any
 
-from mqbench.data._source import Source, Tables, datasets_library
+from mqbench.data._storage import Source, Tables, datasets_library
 from mqbench.data._stored import Stored, StoredSplits
 from mqbench.errors import RequestError
 
@@ -34,22 +35,28 @@ def stored_splits(source: Source, *, image: str | None = None, label: str | None
             if missing:
                 raise RequestError(f"split {name!r} of {source.name} has no column {missing[0]!r}")
             rows = table.select_columns([image, label]).cast_column(image, library.Image(decode=False))
-            parts.append(Stored(f"{name} of {source.name}", rows, image, label))
+            parts.append(Stored(f"{name} of {source.name}", rows.with_format("arrow"), image, label))
     return StoredSplits(parts[0], parts[1], _classes(source, parts[0], parts[1]))
 
 
 def _split(source: Source, tables: Tables, names: tuple[str, ...], label: str | None) -> tuple[str, Any]:
-    """The first of the splits that exists and has labels (hidden ones of a test split are all negative)."""
+    """The first of the splits that has images, and whose labels are not hidden."""
     for name in names:
-        if name in tables and len(tables[name]):
-            if label is None or label not in tables[name].features:
-                return name, tables[name]
-            smallest = min(tables[name].select_columns([label]).with_format("numpy")[:][label])
-            if smallest >= 0 or name == TRAIN:
-                return name, tables[name]
+        table = tables.get(name)
+        if table is not None and len(table) and not (name in TESTS and _hidden(table, label)):
+            return name, table
     wanted = " or ".join(map(repr, names))
     has = ", ".join(f"{name!r} of {len(table)} images" for name, table in tables.items())
     raise RequestError(f"{source.name} needs a split {wanted} with images and labels, got {has or 'none'}")
+
+
+def _hidden(table: Any, label: str | None) -> bool:
+    """Whether all labels are negative, as those of ImageNet's test split are on the hub."""
+    if label is None or label not in table.features:
+        return False
+    compute: Any = import_module("pyarrow.compute")
+    largest = compute.max(table.select_columns([label]).with_format("arrow")[:][label]).as_py()
+    return largest is not None and largest < 0
 
 
 def _column(

@@ -7,7 +7,8 @@ from functools import cached_property
 from importlib import import_module
 from typing import Any
 
-from mqbench.data._source import Tables, datasets_library
+from mqbench.data._place import arrow_cache
+from mqbench.data._storage import Tables, datasets_library
 from mqbench.errors import RequestError
 
 
@@ -43,7 +44,7 @@ class Hub:
     def _tables(self) -> Mapping[str, Any]:
         with datasets_library() as library:
             try:
-                return dict(library.load_dataset(self.repository, self.config))
+                return dict(library.load_dataset(self.repository, self.config, cache_dir=arrow_cache()))
             except Exception as error:  # no network, no such name, no access, a full disk, ...
                 said = " ".join(str(error).split())[:300]
                 raise RequestError(f"cannot get {self.name} from the hub: {said}") from error

@@ -24,9 +24,6 @@ class MemorySplit(Split):
         self.pixels, self.labels, self.transform = pixels, labels, transform
         self._copies: dict[torch.device, tuple[Tensor, Tensor]] = {}
 
-    def __len__(self) -> int:
-        return len(self.labels)
-
     def batches(
         self, picks: Iterable[Tensor], *, augment: int | None = None, device: Device = "cpu"
     ) -> Iterator[Batch]:

@@ -31,3 +31,8 @@ def cache_folder() -> Path:
     if named:
         return Path(named).expanduser()
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mqbench"
+
+
+def arrow_cache() -> str | None:
+    """Where `datasets` keeps its arrow copies: below ``MQBENCH_CACHE``, else in its own cache (None)."""
+    return str(cache_folder() / "datasets") if os.environ.get(CACHE) else None

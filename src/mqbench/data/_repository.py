@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 
-from mqbench.data._source import Tables, datasets_library
+from mqbench.data._place import arrow_cache
+from mqbench.data._storage import Tables, datasets_library
 from mqbench.errors import DataError, RequestError
 
 SUFFIXES = (".parquet", ".arrow")
@@ -49,13 +50,14 @@ class Repository:
         return digest.hexdigest()[:16]
 
     def tables(self) -> Tables:
-        """The splits; `datasets` keeps an arrow copy in its own cache (``HF_DATASETS_CACHE``)."""
+        """The splits; `datasets` keeps an arrow copy of parquet in its cache, for access by row."""
         with datasets_library() as library:
             try:
                 if any((self.folder / name).is_file() for name in _SAVED):
                     saved = library.load_from_disk(str(self.folder))
                     return dict(saved) if isinstance(saved, dict) else {"train": saved}
-                return dict(library.load_dataset(str(self.folder.resolve()), self.config))
+                place = str(self.folder.resolve())
+                return dict(library.load_dataset(place, self.config, cache_dir=arrow_cache()))
             except Exception as error:  # the library raises whatever its readers do
                 raise DataError(self._blame(error)) from error
 

@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass, replace
 from importlib import import_module
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mqbench.data._base import Interpolation, Preprocessing
+from mqbench.data._name import Augmentation
 from mqbench.errors import RequestError
 
-Augmentation = Literal["padded_crop", "resized_crop", "none"]
 Pixels = NDArray[np.uint8]
 MODES = {1: "L", 3: "RGB"}
 
@@ -45,14 +45,16 @@ class Transform:
         """Of the input: 1 (grey) or 3."""
         return len(self.mean)
 
-    def changed(self, asked: Preprocessing) -> "Transform":
-        """With the fields that a network asks for.
+    def changed(self, asked: Preprocessing, augmentation: Augmentation | None = None) -> "Transform":
+        """With the fields that a network and a user ask for.
 
         Raises:
             RequestError: a value that no image can have.
         """
         fields = ("size", "crop", "interpolation", "mean", "std")
         given: dict[str, Any] = {n: value for n in fields if (value := getattr(asked, n)) is not None}
+        if augmentation is not None:
+            given["augmentation"] = augmentation
         changed = replace(self, **given)
         for name in ("mean", "std"):
             if len(getattr(changed, name)) != self.channels:

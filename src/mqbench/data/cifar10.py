@@ -1,8 +1,6 @@
 """CIFAR-10: 60,000 images of 32 x 32 pixels in 10 classes (Krizhevsky, 2009)."""
 
-from mqbench.data._base import Dataset, Preprocessing, Splits
-from mqbench.data._images import Images
-from mqbench.data._named import named_source
+from mqbench.data._named import named_dataset
 from mqbench.data._transform import Transform
 
 TRANSFORM = Transform(
@@ -14,15 +12,4 @@ TRANSFORM = Transform(
     augmentation="padded_crop",
 )
 
-
-def _images(folder: str | None) -> Images:
-    return Images(
-        source=named_source("cifar10", folder, hub="uoft-cs/cifar10"), transform=TRANSFORM, classes=10
-    )
-
-
-def _open(folder: str | None, preprocessing: Preprocessing) -> Splits:
-    return _images(folder).open(preprocessing)
-
-
-DATASET = Dataset(open=_open, check=lambda folder: _images(folder).source.check())
+DATASET = named_dataset("cifar10", TRANSFORM, classes=10, hub="uoft-cs/cifar10", images=(50_000, 10_000))

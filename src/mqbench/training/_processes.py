@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from inspect import signature
 from typing import Any, TypeVar
 
 import torch
@@ -13,15 +14,21 @@ from lightning_fabric.strategies.single_device import SingleDeviceStrategy
 from lightning_fabric.strategies.strategy import Strategy
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.parallel import DistributedDataParallel
 from torch.overrides import TorchFunctionMode
 
 from mqbench.compute import Compute
 from mqbench.errors import RequestError
-from mqbench.folding._statistics import is_distributed, joint_statistics
+from mqbench.folding._statistics import joint_statistics
 from mqbench.layers import QuantizedLayer
+from mqbench.processes import is_distributed
 from mqbench.quantizer import FakeQuantize
 
 T = TypeVar("T")
+_NAMES = signature(DistributedDataParallel.__init__).parameters
+_KEEP_BUFFERS: dict[str, Any] = {
+    "forward_sync_buffers" if "forward_sync_buffers" in _NAMES else "broadcast_buffers": False
+}
 _STARTED = (("RANK", "WORLD_SIZE"), ("SLURM_PROCID", "SLURM_NTASKS"))
 
 
@@ -67,12 +74,18 @@ def launch(compute: Compute, work: Callable[..., T], *arguments: Any) -> T:
     if compute.processes == 1:
         return work(fabric, *arguments)
     start: Callable[..., T] = fabric.launch
-    return start(_in_process, compute.threads, work, *arguments)
+    return start(_Work(compute.threads, work, arguments))
 
 
-def _in_process(fabric: Fabric, threads: int, work: Callable[..., T], *arguments: Any) -> T:
-    torch.set_num_threads(threads)
-    return work(fabric, *arguments)
+class _Work:
+    """What each process does; the launcher would take arguments of its own apart, and refuse frozen ones."""
+
+    def __init__(self, threads: int, work: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+        self.threads, self.work, self.arguments = threads, work, arguments
+
+    def __call__(self, fabric: Fabric) -> Any:
+        torch.set_num_threads(self.threads)
+        return self.work(fabric, *self.arguments)
 
 
 def _strategy(compute: Compute) -> str | Strategy:
@@ -81,7 +94,7 @@ def _strategy(compute: Compute) -> str | Strategy:
     return DDPStrategy(
         start_method="popen" if started_outside() else "spawn",
         # statistics are joint where they are to be; the first process must not overwrite the others'
-        broadcast_buffers=False,
+        **_KEEP_BUFFERS,
     )
 
 
@@ -170,3 +183,14 @@ def summed(*values: float) -> tuple[float, ...]:
     total = torch.tensor(values, dtype=torch.float64, device=device)
     dist.all_reduce(total)
     return tuple(total.tolist())
+
+
+@contextmanager
+def threads(count: int) -> Iterator[None]:
+    """Inside, torch uses that many CPU threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

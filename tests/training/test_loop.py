@@ -9,19 +9,11 @@ import torch
 from torch import Tensor, nn
 
 import mqbench
-from mqbench.architectures._base import Recipe
-from mqbench.data._base import Splits, TensorSplit
+from mqbench.data._base import TensorSplit
 from mqbench.preparation import quantizers
 from mqbench.training import calibration_batches, evaluate, parameter_groups, rate_factor, train
 from networks import Basic, Net, images, trained
-
-RECIPE = Recipe(learning_rate=0.05, weight_decay=1e-4, batch_size=16, epochs=3)
-
-
-def splits(count: int = 64) -> Splits:
-    x = images(count, seed=3)
-    y = (x.mean((1, 2, 3)) > 0).long()
-    return Splits(TensorSplit(x, y), TensorSplit(x[:32], y[:32]), 2, (1, 1, 1), "")
+from training_case import RECIPE, splits
 
 
 def network() -> nn.Module:
