@@ -37,7 +37,7 @@ ROOMS = [
     {"preparation"},
     {"calibration", "conversion", "deploy"},
     {"data", "architectures"},
-    {"response", "training"},
+    {"response", "training", "weights"},
     {"extend"},
     {"task"},
     {"estimate"},
