@@ -15,6 +15,12 @@ if TYPE_CHECKING:
     from mqbench.calibration import calibrate_bn as calibrate_bn
     from mqbench.catalog import Catalog
     from mqbench.conversion import convert as convert
+    from mqbench.deploy.agreement import Agreement as Agreement
+    from mqbench.deploy.cures import cure as cure
+    from mqbench.deploy.export import export as export
+    from mqbench.deploy.latency import latency as latency
+    from mqbench.deploy.network import to_integer as to_integer
+    from mqbench.deploy.verification import verify as verify
     from mqbench.frame import records as records
     from mqbench.preparation import prepare as prepare
     from mqbench.preparation import quantization_off as quantization_off
@@ -34,6 +40,7 @@ if TYPE_CHECKING:
 _CATALOGS = ("algorithms", "architectures", "backends", "observers")
 _PACKAGES = (*_CATALOGS, "paper")
 _HOME = {
+    "Agreement": "deploy.agreement",
     "QParams": "scheme",
     "QuantScheme": "scheme",
     "Record": "record",
@@ -42,11 +49,16 @@ _HOME = {
     "calibrate": "calibration",
     "calibrate_bn": "calibration",
     "convert": "conversion",
+    "export": "deploy.export",
+    "cure": "deploy.cures",
     "fake_quantizer": "algorithm",
+    "latency": "deploy.latency",
     "prepare": "preparation",
     "quantization_off": "preparation",
     "records": "frame",
     "run": "runner",
+    "to_integer": "deploy.network",
+    "verify": "deploy.verification",
 }
 
 __all__ = ["__version__", *_HOME, *_PACKAGES]

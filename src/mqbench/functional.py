@@ -131,6 +131,7 @@ def apply(
 ) -> Tensor:
     """An elementwise definition of ``x`` (clipped first, if so asked), with its gradients."""
     y: Tensor = _Apply.apply(definition, scalars, axis, clip, x, *parameters)
+    definition.remember(y, x, parameters, scalars, axis=axis, clip=clip)
     return y
 
 

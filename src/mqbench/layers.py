@@ -8,8 +8,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mqbench.folding._base import BatchNormTensors, Folding, StatisticsAverage, unfolded_output
-from mqbench.folding._statistics import batch_statistics, is_distributed, joint_statistics
+from mqbench.folding._statistics import batch_statistics, joint_statistics
 from mqbench.functional import broadcast, dequantize
+from mqbench.fused.recompute import recomputed
+from mqbench.processes import is_distributed
 from mqbench.quantizer import FakeQuantize
 
 
@@ -65,7 +67,8 @@ class QuantizedLayer(nn.Module):
 
     def compute(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         """The layer's operation with any weight and bias."""
-        return self._op(x, weight, bias, **self._options)
+        with recomputed(x, weight):
+            return self._op(x, weight, bias, **self._options)
 
     def forward(self, x: Tensor, *batch_norm: Tensor | None) -> Tensor:
         """The quantized layer; ``batch_norm`` is (gamma, beta, mean, variance) if one is folded."""
@@ -151,6 +154,16 @@ class DeployedLayer(nn.Module):
         integers = self.weight_integers.to(torch.int32)
         scale = broadcast(self.weight_scale, integers, self.channel_axis)
         return dequantize(integers, scale, broadcast(self.weight_zero_point, integers, self.channel_axis))
+
+    @property
+    def function(self) -> str:
+        """``conv1d``, ``conv2d``, ``conv3d`` or ``linear``."""
+        return str(self._op.__name__)
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Stride, padding, dilation and groups, as far as the function has them."""
+        return dict(self._options)
 
     def forward(self, x: Tensor) -> Tensor:
         """The layer with its dequantized weight."""

@@ -8,11 +8,13 @@ from typing import Any
 from torch import Tensor, fx, nn
 
 from mqbench.absorption import absorb
+from mqbench.attention import QuantizedAttention, has_float_mask, options
 from mqbench.backends._base import Overrides
 from mqbench.capture import capture
 from mqbench.errors import IncompatibleError, RequestError
 from mqbench.layers import QUANTIZABLE, QuantizedLayer
 from mqbench.lifting import add_alias
+from mqbench.nodes import flat_name
 from mqbench.placement import Group, Placement
 from mqbench.plan import Plan
 from mqbench.quantizer import FakeQuantize
@@ -161,6 +163,8 @@ class _Editor:
         training = self.root.training
         for group in groups:
             self._insert(group)
+        for node in self.placement.attentions():
+            self._attend(node)
         for node in self.placement.layers:
             self._swap(node)
         if self.plan.folding.merges_at_once:
@@ -186,6 +190,19 @@ class _Editor:
             with self.graph.inserting_before(reader):
                 quantized = self._call(target, source)
             reader.args = (quantized, *reader.args[1:])
+
+    def _attend(self, node: fx.Node) -> None:
+        """Put a quantizer between the softmax of an attention call and its second matrix product."""
+        target = f"{QUANTIZERS}.{self._unique(flat_name(node).removeprefix('scaled_dot_product_'))}"
+        scores = self.plan.quantizer("activation", False) if has_float_mask(node) else None
+        module = QuantizedAttention.of(node, self.plan.quantizer("activation", False), scores)
+        self.root.add_submodule(target, module)
+        mask = options(node).get("attn_mask")
+        with self.graph.inserting_before(node):
+            new = self.graph.call_module(target, (*node.args[:3], *([] if mask is None else [mask])))
+        new.meta.update(node.meta)
+        node.replace_all_uses_with(new)
+        self.graph.erase_node(node)
 
     def _call(self, target: str, source: fx.Node) -> fx.Node:
         node = self.graph.call_module(target, (source,))

@@ -132,6 +132,11 @@ class FakeQuantize(nn.Module, ABC):
         """Smallest and largest integer that `quantize` gives."""
         return self.scheme.quant_min, self.scheme.quant_max
 
+    @property
+    def joint_batches(self) -> int:
+        """Batches whose elements share an optimizer step: for weights always one."""
+        return self.batches_per_step if self.role == "activation" else 1
+
     # -- the public face --------------------------------------------------------------------------
 
     @property

@@ -1,8 +1,7 @@
 """One Setting -> one Record: load or train the float network, quantize, calibrate, train, evaluate."""
 
 import json
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,6 +27,7 @@ from mqbench.training import (
     calibration_batches,
     launch,
     predictions,
+    threads,
     train,
 )
 
@@ -74,7 +74,7 @@ def run(
     compute = compute or Compute()
     if compute.processes > 1:
         progress = _quiet  # other processes cannot call back
-    with _threads(compute.threads):
+    with threads(compute.threads):
         return launch(compute, _Run.make, setting, place, data, compute, progress)
 
 
@@ -293,13 +293,3 @@ class _Run:
                 device=self.fabric.device, data=splits.fingerprint, weights=weights
             ),
         )
-
-
-@contextmanager
-def _threads(count: int) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

@@ -76,8 +76,13 @@ def recipe_of(setting: Setting) -> Recipe:
     return recipe
 
 
-def validate(settings: Iterable[Setting], data: str | None = None) -> None:
+def validate(settings: Iterable[Setting], data: str | None = None, *, need_data: bool = True) -> None:
     """Check that every setting can run, before any compute.
+
+    Args:
+        settings: of the runs.
+        data: folder of the datasets.
+        need_data: the data must be there now.
 
     Raises:
         UnknownNameError: a name that is not in its catalog.
@@ -95,7 +100,8 @@ def validate(settings: Iterable[Setting], data: str | None = None) -> None:
         if setting.dataset not in datasets:
             datasets.add(setting.dataset)
             dataset: Dataset = dataset_catalog[setting.dataset]  # type: ignore[index]
-            dataset.check(data)
+            if need_data:
+                dataset.check(data)
         if setting.algorithm != FLOAT:
             _check_calibration(setting, plan_of(setting))
 

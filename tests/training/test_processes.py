@@ -84,7 +84,9 @@ def test_two_processes_equal_one(both: Any, case: str) -> None:
         torch.testing.assert_close(two["state"][name], want, rtol=1e-8, atol=1e-9, msg=name)
     assert two["curve"]["test_accuracy"] == one["curve"]["test_accuracy"]
     assert two["curve"]["train_accuracy"] == one["curve"]["train_accuracy"]
-    assert two["curve"]["train_loss"] == pytest.approx(one["curve"]["train_loss"], rel=1e-6)  # logits come back as float32
+    assert two["curve"]["train_loss"] == pytest.approx(
+        one["curve"]["train_loss"], rel=1e-6
+    )  # logits come back as float32
 
 
 def test_asynchronous_statistics_differ(both: Any) -> None:

@@ -11,6 +11,7 @@ max(-Cmin, Cmax)/(Nmax - Nmin) would clip half of a signed range; SPEC section 1
 """
 
 import math
+
 import torch
 from torch import Tensor
 
@@ -19,6 +20,7 @@ from mqbench.algorithm import Algorithm
 from mqbench.algorithms._ranges import MovingRange, WeightRange, by_channel, clipped_range, std_mean
 from mqbench.fused.activation import Clip
 from mqbench.fused.elementwise import Elementwise
+from mqbench.processes import mean_of_all
 
 ALPHA = 0.4
 DEVIATIONS = 2.6
@@ -85,6 +87,9 @@ class DSQActivation(MovingRange):
         samples = x.reshape(x.shape[0], -1) if x.dim() else x.reshape(1, 1)
         lo, hi = clipped_range(torch.aminmax(samples, dim=1), clip)
         return lo.mean(), hi.mean()
+
+    def joint_range(self, lo: Tensor, hi: Tensor) -> tuple[Tensor, Tensor]:  # noqa: D102
+        return mean_of_all(lo), mean_of_all(hi)
 
     def estimate(  # noqa: D102
         self, x: Tensor, scale: Tensor, zero_point: Tensor | None, clip: Clip | None

@@ -84,15 +84,17 @@ class _LearnedStep(Function):
         x: Tensor,
         step_size: Tensor,
         offset: Tensor | None,
+        deployed: Tensor,
+        zero_point: Tensor | None,
         definition: Elementwise,
         scheme: QuantScheme,
         axis: int | None,
         clip: Clip | None,
+        batches: int,
     ) -> Tensor:
-        deployed = F.deployed_scale(step_size, scheme).to(x.dtype)
-        zero_point = None if offset is None else _integer(offset, scheme).to(x.dtype)
         ctx.save_for_backward(x, step_size, deployed, zero_point)
         ctx.definition, ctx.scheme, ctx.axis, ctx.clip = definition, scheme, axis, clip
+        ctx.batches = batches
         grid = scheme.quant_min, scheme.quant_max
         return definition.forward(x, (deployed, zero_point), grid, axis=axis, clip=clip)
 
@@ -104,7 +106,7 @@ class _LearnedStep(Function):
         dx, (ds, dz) = ctx.definition.backward(
             gradient, x, (deployed, zero_point), grid, axis=ctx.axis, clip=ctx.clip
         )
-        elements = max(x.numel() // step_size.numel(), 1)
+        elements = max(x.numel() // step_size.numel(), 1) * ctx.batches
         gradient_scale = 1 / math.sqrt(elements * scheme.quant_max)
         # the sign of |s|; with a power of two s_e/s, straight through the rounding of log2 s
         if scheme.power_of_two:
@@ -112,7 +114,8 @@ class _LearnedStep(Function):
             ds = ds * deployed / size
         else:
             ds = torch.where(step_size < 0, -ds, ds)
-        return dx, ds * gradient_scale, None if dz is None else dz * gradient_scale, None, None, None, None
+        dz = None if dz is None else dz * gradient_scale
+        return dx, ds * gradient_scale, dz, *[None] * 7
 
 
 def _integer(offset: Tensor, scheme: QuantScheme) -> Tensor:
@@ -139,9 +142,25 @@ class LSQ(FakeQuantize):
         return self._learned_step(x, clip)
 
     def _learned_step(self, x: Tensor, clip: Clip | None) -> Tensor:
+        scheme, axis, definition = self.scheme, self.channel_axis, self.definition
+        deployed = F.deployed_scale(self.step_size.detach(), scheme).to(x.dtype)
+        zero_point = None
+        if self.offset is not None:
+            zero_point = _integer(self.offset.detach(), scheme).to(x.dtype)
         y: Tensor = _LearnedStep.apply(
-            x, self.step_size, self.offset, self.definition, self.scheme, self.channel_axis, clip
+            x,
+            self.step_size,
+            self.offset,
+            deployed,
+            zero_point,
+            definition,
+            scheme,
+            axis,
+            clip,
+            self.joint_batches,
         )
+        grid = scheme.quant_min, scheme.quant_max
+        definition.remember(y, x, (deployed, zero_point), grid, axis=axis, clip=clip)
         return y
 
     def qparams(self) -> QParams:  # noqa: D102

@@ -58,6 +58,7 @@ class Backend:
         shared_concat: the inputs of a concat share one quantizer; without effect in graph 1, where
             concats are float.
         integer: runs on integers, so that only deployable algorithms make sense.
+        form: of its ONNX file, a name from ``mqbench.deploy.forms``.
 
     Raises:
         RequestError: per-channel activations, a graph or a strategy that does not exist.
@@ -73,6 +74,7 @@ class Backend:
     adaptive_sign: bool = False
     shared_concat: bool = True
     integer: bool = True
+    form: str = "onnxruntime"
 
     def __post_init__(self) -> None:
         if self.activation.per_channel:

@@ -8,7 +8,7 @@ from mqbench.data._decoded import Decoded, decode, decoded_key, known
 from mqbench.data._guess import guess
 from mqbench.data._memory import MemorySplit
 from mqbench.data._name import Augmentation, Keep
-from mqbench.data._source import Source
+from mqbench.data._storage import Source
 from mqbench.data._stored import StoredSplits
 from mqbench.data._stream import StreamSplit
 from mqbench.data._transform import Transform

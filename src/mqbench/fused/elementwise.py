@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from mqbench.fused import build
 from mqbench.fused.activation import Clip
 from mqbench.fused.emit import emit
+from mqbench.fused.recompute import remember
 from mqbench.fused.shapes import broadcast, reduce_like
 
 _PLAIN_TENSORS = (Tensor, nn.Parameter)
@@ -60,7 +61,9 @@ class Elementwise:
         kernel = self._kernel(x, parameters, backward=False)
         if kernel is None:
             x = x if clip is None else clip(x)
-            return self._forward(x, *(p if p is None else broadcast(p, x, axis) for p in parameters), *scalars)
+            return self._forward(
+                x, *(p if p is None else broadcast(p, x, axis) for p in parameters), *scalars
+            )
         y, _ = kernel((x,), parameters, scalars, axis, clip)
         return y
 
@@ -78,18 +81,35 @@ class Elementwise:
         kernel = self._kernel(x, parameters, backward=True)
         if kernel is not None:
             return kernel((gradient, x), parameters, scalars, axis, clip)
-        raw, x = x, x if clip is None else clip(x)
         shaped = [p if p is None else broadcast(p, x, axis) for p in parameters]
-        dx, *sums = self._backward(gradient, x, *shaped, *scalars)
-        assert dx is not None
+        found, *sums = self._backward(gradient, x if clip is None else clip(x), *shaped, *scalars)
+        assert found is not None
+        dx: Tensor = found
         if clip is not None:
-            dx = torch.where((raw > clip.lower) & (raw < clip.upper), dx, 0.0)
+            dx = torch.where((x > clip.lower) & (x < clip.upper), dx, 0.0)
         totals = []
         for term, parameter, like in zip(sums, parameters, shaped, strict=False):
             assert parameter is None or like is not None
             known = term is not None and parameter is not None and like is not None
             totals.append(reduce_like(term, like).reshape(parameter.shape) if known else None)  # type: ignore[arg-type, union-attr]
         return dx, tuple(totals)
+
+    def remember(
+        self,
+        y: Tensor,
+        x: Tensor,
+        parameters: Sequence[Tensor | None],
+        scalars: Sequence[float],
+        *,
+        axis: int | None = None,
+        clip: Clip | None = None,
+    ) -> None:
+        """Note on ``y`` that it is `forward` of these arguments, so that a layer need not keep it."""
+        if torch.compiler.is_compiling() or not y.requires_grad or y.device.type != "cpu":
+            return
+        source = x.detach()
+        given = [None if p is None else p.detach() for p in parameters]
+        remember(y, lambda: self.forward(source, given, scalars, axis=axis, clip=clip))
 
     # -- the fused form ---------------------------------------------------------------------------
 
@@ -104,7 +124,9 @@ class Elementwise:
             self._kernels[key] = self._make(x.dtype, parameters, backward) if wanted else None
         return self._kernels[key]
 
-    def _make(self, dtype: torch.dtype, parameters: Sequence[Tensor | None], backward: bool) -> "_Kernel | None":
+    def _make(
+        self, dtype: torch.dtype, parameters: Sequence[Tensor | None], backward: bool
+    ) -> "_Kernel | None":
         given = [n for n, p in zip(self._parameters, parameters, strict=True) if p is not None]
         absent = [n for n in self._parameters if n not in given]
         summed = [i for i, p in enumerate(parameters[: self._gradients]) if p is not None] if backward else []
@@ -136,6 +158,7 @@ class Elementwise:
 
     def _clipped_backward(self, gradient: Any, x: Any, lower: Any, upper: Any, **named: Any) -> Any:
         dx, *sums = self._backward(gradient, torch.clamp(x, lower, upper), *self._ordered(named))
+        assert dx is not None
         return (torch.where((x > lower) & (x < upper), dx, 0.0), *sums)
 
     def _ordered(self, named: dict[str, Any]) -> list[Any]:

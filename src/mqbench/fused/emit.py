@@ -145,8 +145,7 @@ def emit(
     signature += [f"T* total{i}, int64_t total{i}_step" for i in range(sums)]
     signature += [f"double {s}_" for s in scalars]
     local = [
-        f"const {kind} {p} = {p}_[channel * {p}_step];"
-        for p, kind in zip(parameters, kinds[1:], strict=True)
+        f"const {kind} {p} = {p}_[channel * {p}_step];" for p, kind in zip(parameters, kinds[1:], strict=True)
     ]
     local += [f"const T {s} = T({s}_);" for s in scalars]
     local += [f"T sum{i} = 0;" for i in range(sums)]
