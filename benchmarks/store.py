@@ -1,4 +1,4 @@
-"""Time and memory to load a large store, with and without its index: python benchmarks/store.py [records]."""
+"""Time and memory to load a large store: python benchmarks/store.py [records [folder]]."""
 
 import resource
 import subprocess
@@ -7,7 +7,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from mqbench import record_file
+from mqbench import journal, record_file
 from mqbench.record import CurvePoint, Provenance, Record, Setting
 
 PROVENANCE = Provenance(
@@ -30,6 +30,7 @@ def fill(root: Path, count: int) -> None:
         folder.mkdir()
         (folder / "record.json").write_text(record_file.text(record))
         (folder / "provenance.json").write_text(PROVENANCE.model_dump_json())
+        journal.note(root, record, journal.stamp_of((folder / "record.json").stat()))
 
 
 def load(root: str) -> None:
@@ -43,11 +44,14 @@ def load(root: str) -> None:
     print(f"{frame.height} records in {seconds:.2f} s, {memory:.2f} GB resident")
 
 
-def main(count: int) -> None:
-    with tempfile.TemporaryDirectory() as folder:
+def main(count: int, place: str | None) -> None:
+    with tempfile.TemporaryDirectory(dir=place) as folder:
         root = Path(folder) / "runs"
         fill(root, count)
-        for what in ("without an index", "with it", "again"):
+        for what in ("from the writers' notes", "from the index", "again", "from the records alone"):
+            if what == "from the records alone":
+                for path in root.glob(".index-*"):
+                    path.unlink()
             print(what, end=": ", flush=True)
             subprocess.run([sys.executable, __file__, "--load", str(root)], check=True)
 
@@ -56,4 +60,4 @@ if __name__ == "__main__":
     if "--load" in sys.argv:
         load(sys.argv[-1])
     else:
-        main(int(sys.argv[1]) if len(sys.argv) > 1 else 100_000)
+        main(int(sys.argv[1]) if len(sys.argv) > 1 else 100_000, sys.argv[2] if len(sys.argv) > 2 else None)
