@@ -15,7 +15,7 @@ ROOMS = [
     {"errors", "py.typed"},
     {"catalog", "scheme", "compute"},
     {"record"},
-    {"record_file", "store", "object_store", "metrics", "columns", "study", "provenance"},
+    {"record_file", "store", "object_store", "metrics", "columns", "journal", "study", "provenance"},
     {"latency_record"},
     {"compare"},
     {"merge", "reproduce"},
