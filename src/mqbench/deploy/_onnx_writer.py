@@ -85,14 +85,15 @@ class Writer:
 
     def dequantize(self, name: str, grid: Grid, output: str) -> str:
         """A DequantizeLinear of an integer tensor."""
-        return self.node("DequantizeLinear", [name, *self._qparams(name, grid)], output)
+        return self.node("DequantizeLinear", [name, *self.qparams(name, grid)], output)
 
     def container_zero(self, grid: Grid) -> Any:
         """Real zero in the container."""
         kind, offset = self.form.container(grid)
         return np.asarray(grid.zero_point + offset, dtype=_TYPES[kind])
 
-    def _qparams(self, name: str, grid: Grid) -> list[str]:
+    def qparams(self, name: str, grid: Grid) -> list[str]:
+        """Scale and zero point of an activation, as initializers."""
         # 0-d: with shape [1] ONNX Runtime loses fusions
         scale = self.constant(f"{name}.scale", np.asarray(grid.scale, dtype=np.float32))
         return [scale, self.constant(f"{name}.zero_point", self.container_zero(grid))]
@@ -112,13 +113,13 @@ class Writer:
         low, high = (edge + offset for edge in clip)
         if self.form.clip == "float":
             real = self._float_clip(real, output, grid, bounds, (low, high) != _LIMITS[kind])
-            self.node("QuantizeLinear", [real, *self._qparams(name, grid)], output)
+            self.node("QuantizeLinear", [real, *self.qparams(name, grid)], output)
             return
         behind = output != name or isinstance(self._operation(name), (Layer, Combination))
         if (low, high) == _LIMITS[kind] and not (self.form.clip == "always" and behind):
-            self.node("QuantizeLinear", [real, *self._qparams(name, grid)], output)
+            self.node("QuantizeLinear", [real, *self.qparams(name, grid)], output)
             return
-        whole = self.node("QuantizeLinear", [real, *self._qparams(name, grid)], f"{output}.unclipped")
+        whole = self.node("QuantizeLinear", [real, *self.qparams(name, grid)], f"{output}.unclipped")
         edges = [
             self.constant(f"{output}.{end}", np.asarray(edge, dtype=_TYPES[kind]))
             for end, edge in (("low", low), ("high", high))
@@ -137,7 +138,7 @@ class Writer:
         kind, offset = self.form.container(grid)
         low, high = (np.float32(edge - grid.zero_point) for edge in clip)
         edges = [self.constant(f"{name}.low", low), self.constant(f"{name}.high", high)]
-        scale = self._qparams(name, grid)[0]
+        scale = self.qparams(name, grid)[0]
         steps = self.node("Round", [self.node("Div", [real, scale], f"{name}.divided")], f"{name}.rounded")
         centred = self.node("Clip", [steps, *edges], f"{name}.centred")
         self._real[name] = self.node("Mul", [centred, scale], f"{name}.dequantized")
@@ -296,13 +297,24 @@ def _global_pool(w: Writer, op: GlobalPool) -> None:
 
 
 def _pool(w: Writer, op: Pool) -> None:
+    x, padding = w.real(op.inputs[0]), op.padding
+    if any(padding) and op.count_include_pad and not op.ceil_mode and not w.form.padded_pools:
+        grid = w.program.grid(op.inputs[0])
+        assert grid is not None
+        edges = w.constant(f"{op.name}.edges", np.asarray([0, 0, *padding, 0, 0, *padding], dtype=np.int64))
+        zero = w.constant(f"{op.name}.zero", w.container_zero(grid))
+        whole = w.node("Pad", [op.inputs[0], edges, zero], f"{op.name}.padded")
+        x = w.node(
+            "DequantizeLinear", [whole, *w.qparams(op.inputs[0], grid)], f"{op.name}.padded.dequantized"
+        )
+        padding = (0,) * len(padding)
     w.node(
         "AveragePool",
-        [w.real(op.inputs[0])],
+        [x],
         f"{op.name}.real",
         kernel_shape=list(op.kernel),
         strides=list(op.stride),
-        pads=[*op.padding, *op.padding],
+        pads=[*padding, *padding],
         ceil_mode=int(op.ceil_mode),
         count_include_pad=int(op.count_include_pad),
     )

@@ -18,7 +18,7 @@ from mqbench.errors import RequestError
 
 K = TypeVar("K")
 
-RUNS, WARMUP = 5, 3
+RUNS, WARMUP = 5, 2
 _LEAST_SECONDS, _MOST_PASSES = 0.2, 100
 
 
@@ -93,7 +93,7 @@ def latency(
         runtime: a name from ``mqbench.deploy.runtimes``.
         batch_size: images of a batch; their size is the one that the network was captured with.
         threads: CPU threads of the engine.
-        runs: each of enough passes to take 0.2 s; float and quantized runs take turns.
+        runs: each of enough passes to take 0.2 s, or one that takes longer; float and quantized runs take turns.
         warmup: passes before the first run.
 
     Raises:
@@ -170,14 +170,14 @@ def take_turns(
 ) -> dict[K, Timing]:
     """Time several calls, one run of each in turn.
 
-    A run is as many passes as take 0.2 s (at least 3, at most 100) and counts as the median of them.
+    A run is as many passes as take 0.2 s (at least 1, at most 100) and counts as the median of them.
     """
     passes: dict[K, int] = {}
     for key, call in calls.items():
         first = _seconds(call, clock)
         for _ in range(warmup - 1):
             first = min(first, _seconds(call, clock))
-        passes[key] = max(3, min(_MOST_PASSES, round(_LEAST_SECONDS / max(first, 1e-6))))
+        passes[key] = max(1, min(_MOST_PASSES, round(_LEAST_SECONDS / max(first, 1e-6))))
     taken: dict[K, list[float]] = {key: [] for key in calls}
     for _ in range(runs):
         for key, call in calls.items():

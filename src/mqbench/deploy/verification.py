@@ -205,7 +205,7 @@ def _faults(
         notes.append(f"{fault.name}: {fault.about}; concerns {listed}{found}; cure: {fault.cure}")
     altered = comparison.unwatched.altered()
     more = f" (and {len(altered) - 1} more such pairs)" if len(altered) > 1 else ""
-    return notes + [f"{altered[0]}{more}"] if altered else notes
+    return [*notes, f"{altered[0]}{more}"] if altered else notes
 
 
 def _joints(program: Program) -> list[str]:
