@@ -120,12 +120,13 @@ def latency_records(store: Store) -> Iterator[LatencyRecord]:
     for path in sorted((store.root / FOLDER).glob("[0-9a-f]*.json")):
         try:
             fields = json.loads(path.read_bytes())
-            if isinstance(fields, dict) and fields.get("schema_version", 0) > LATENCY_SCHEMA:
-                raise StoreError(
-                    f"{path} was written by a newer mqbench; upgrade mqbench or use another store"
-                )
-            yield LatencyRecord.model_validate(fields)
         except OSError as error:
             raise StoreError(f"cannot read {path}: {error.strerror}") from error
-        except (ValueError, TypeError, ValidationError) as error:
+        except ValueError as error:
+            raise StoreError(f"damaged measurement {path}; remove it and measure again") from error
+        if isinstance(fields, dict) and fields.get("schema_version", 0) > LATENCY_SCHEMA:
+            raise StoreError(f"{path} was written by a newer mqbench; upgrade mqbench or use another store")
+        try:
+            yield LatencyRecord.model_validate(fields)
+        except ValidationError as error:
             raise StoreError(f"damaged measurement {path}; remove it and measure again") from error
