@@ -23,7 +23,14 @@ def record(precision: Precision, milliseconds: tuple[float, ...], *, batch: int 
         image_size=224,
         threads=1,
     )
-    return LatencyRecord(setting=setting, milliseconds=milliseconds, passes=3, warmup=2, engine_version="1.0")
+    return LatencyRecord(
+        setting=setting,
+        milliseconds=milliseconds,
+        cpu_milliseconds=tuple(time / 2 for time in milliseconds),
+        passes=3,
+        warmup=2,
+        engine_version="1.0",
+    )
 
 
 def test_round_trip_and_replacement(tmp_path: Path) -> None:
@@ -71,6 +78,11 @@ def test_rows_and_table() -> None:
         "runs": 3,
     }
     assert rows[2]["cells"]["resnet18"]["speedup"] is None  # no float partner of that batch
+    used = latency_rows([record("int8", (2.0, 3.0)), record("float", (5.0,))], cpu=True)
+    assert (used[1]["cells"]["resnet18"]["milliseconds"], used[1]["cells"]["resnet18"]["speedup"]) == (
+        1.25,
+        2.0,
+    )
     console = Console(width=200)
     with console.capture() as capture:
         console.print(latency_table(rows, ["resnet18", "resnet50"]))

@@ -32,9 +32,11 @@ def test_runs_take_turns_and_count_as_medians() -> None:
         runs=3,
         warmup=2,
         clock=clock,
+        cpu=lambda: clock.now / 2,
     )
     assert found["slow"].passes == 1
     assert found["slow"].milliseconds == pytest.approx((3000, 1000, 2000))
+    assert found["slow"].cpu_milliseconds == pytest.approx((1500, 500, 1000))
     assert found["slow"].median == pytest.approx(2000)
     assert found["slow"].spread == pytest.approx(2000)
     assert found["fast"].passes == 2
