@@ -19,7 +19,9 @@ _PLURAL = {f"{name}s": name for name in ("architecture", "dataset", "algorithm",
 _TRAINING = (
     "epochs", "steps", "learning_rate", "weight_decay", "batch_size", "global_batch", "sync_bn", "weights",
 )  # fmt: skip
-_SWITCHES = ("sync_bn",)
+_SWITCHES = (
+    "sync_bn", "symmetric_weights", "symmetric_activations", "power_of_two", "adaptive_sign", "shared_concat",
+)  # fmt: skip
 _OF_FLOAT = ("architecture", "dataset", "algorithm", "seed", *_TRAINING)
 _PAIR = re.compile(r"w(\d+)a(\d+)|(\d+)")
 

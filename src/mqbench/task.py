@@ -7,6 +7,7 @@ from mqbench import architectures as architecture_catalog
 from mqbench import data as dataset_catalog
 from mqbench import observers as observer_catalog
 from mqbench.architectures._base import Architecture, Recipe
+from mqbench.backends._base import Overrides
 from mqbench.data._base import Dataset, Preprocessing, Splits
 from mqbench.errors import IncompatibleError, RequestError
 from mqbench.plan import Plan
@@ -43,6 +44,7 @@ def plan_of(setting: Setting) -> Plan:
         bn_folding=setting.bn_folding,
         graph=setting.graph,
         first_last_bits=setting.first_last_bits,
+        overrides=Overrides(**setting.overrides),
     )
 
 
@@ -74,8 +76,13 @@ def recipe_of(setting: Setting) -> Recipe:
     return recipe
 
 
-def validate(settings: Iterable[Setting], data: str | None = None) -> None:
+def validate(settings: Iterable[Setting], data: str | None = None, *, need_data: bool = True) -> None:
     """Check that every setting can run, before any compute.
+
+    Args:
+        settings: of the runs.
+        data: folder of the datasets.
+        need_data: the data must be there now.
 
     Raises:
         UnknownNameError: a name that is not in its catalog.
@@ -93,7 +100,8 @@ def validate(settings: Iterable[Setting], data: str | None = None) -> None:
         if setting.dataset not in datasets:
             datasets.add(setting.dataset)
             dataset: Dataset = dataset_catalog[setting.dataset]  # type: ignore[index]
-            dataset.check(data)
+            if need_data:
+                dataset.check(data)
         if setting.algorithm != FLOAT:
             _check_calibration(setting, plan_of(setting))
 

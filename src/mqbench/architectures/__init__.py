@@ -1,6 +1,7 @@
 """One architecture family a file, with its training recipes; any timm model or factory goes too."""
 
 from importlib import import_module
+from types import MappingProxyType
 from typing import Any
 
 from mqbench.catalog import Catalog
@@ -13,6 +14,13 @@ class Architectures(Catalog[Any]):
 
     The open names are not listed; they are checked when they are used.
     """
+
+    open_names = MappingProxyType(
+        {
+            "timm/NAME": "any model of timm",
+            "PACKAGE.MODULE:FACTORY": "any function that makes a torch.nn.Module",
+        }
+    )
 
     def check(self, name: object) -> None:
         """Raise ``UnknownNameError`` for a plain name that is not a file here."""

@@ -36,6 +36,7 @@ def quantize(
     skip: Annotated[tuple[str, ...], Parameter(negative=(), show_default=False)] = (),
     runtime: str = "onnxruntime",
     require: str = "auto",
+    cure: Flag = False,
     images: Count | None = None,
     sample: Count = 8,
     store: str = "runs",
@@ -69,6 +70,7 @@ def quantize(
         skip: Layers that stay float.
         runtime: The engine that proves it; see `mqbench list runtimes`.
         require: The bar: auto, exact, one-step, none, or exact=0.999,steps=1,free=0.9,flips=0,drop=0.5.
+        cure: Change the network, or its file, so that no known fault of the engine concerns it.
         images: Test images that are compared; all if not given.
         sample: Test images that are kept in the folder, to verify it later on.
         store: Folder of the records, where the float network is or will be.
@@ -104,7 +106,9 @@ def quantize(
     from mqbench.deploy.artifact import Request  # torch is loaded when the request is known to be sound
     from mqbench.deployment import quantize as make
 
-    request = Request(folder=Path(export), runtime=runtime, require=require, threads=compute.threads)
+    request = Request(
+        folder=Path(export), runtime=runtime, require=require, threads=compute.threads, cure=cure
+    )
     certificate = make(
         setting,
         request,

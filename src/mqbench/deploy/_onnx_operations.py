@@ -50,7 +50,11 @@ def _layer(w: Writer, op: Layer) -> None:
             dilations=list(op.dilation),
             group=op.groups,
         )
-    if op.clip is not None:
+    if op.clip is None:
+        return
+    if w.form.residual == "float" and w.is_residual(op):
+        w.quantize_in_float(real, op.name, op.clip)
+    else:
         w.quantize(real, op.name, op.name, op.clip, op.bounds)
 
 

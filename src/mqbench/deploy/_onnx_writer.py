@@ -7,6 +7,7 @@ import numpy as np
 from mqbench.deploy.bias import integer_bias
 from mqbench.deploy.forms._base import Form
 from mqbench.deploy.program import (
+    Add,
     Combination,
     Grid,
     Layer,
@@ -33,6 +34,7 @@ class Writer:
         self._numpy: Any = onnx.numpy_helper
         self._written: set[str] = set()
         self._real: dict[str, str] = {}
+        self._readers = program.readers()
 
     # -- parts ------------------------------------------------------------------------------------------
 
@@ -104,6 +106,26 @@ class Writer:
             for end, edge in (("low", low), ("high", high))
         ]
         self.node("Clip", [whole, *edges], output)
+
+    def is_residual(self, operation: Operation) -> bool:
+        """Whether only adds read a tensor."""
+        readers = self._readers[operation.name]
+        return bool(readers) and all(isinstance(reader, Add) for reader in readers)
+
+    def quantize_in_float(self, real: str, name: str, clip: tuple[int, int]) -> None:
+        """Quantize and dequantize by arithmetic on floats: the same values as by a quantizer, which is not dropped."""
+        grid = self.program.grid(name)
+        assert grid is not None
+        kind, offset = self.form.container(grid)
+        low, high = (np.float32(edge - grid.zero_point) for edge in clip)
+        edges = [self.constant(f"{name}.low", low), self.constant(f"{name}.high", high)]
+        scale = self._qparams(name, grid)[0]
+        steps = self.node("Round", [self.node("Div", [real, scale], f"{name}.divided")], f"{name}.rounded")
+        centred = self.node("Clip", [steps, *edges], f"{name}.centred")
+        self._real[name] = self.node("Mul", [centred, scale], f"{name}.dequantized")
+        zero = self.constant(f"{name}.container_zero", np.float32(grid.zero_point + offset))
+        code = self.node("Add", [centred, zero], f"{name}.code")  # nothing reads it, unless it is watched
+        self.node("Cast", [code], name, to=self._helper.np_dtype_to_tensor_dtype(np.dtype(_TYPES[kind])))
 
     def _float_clip(
         self, real: str, output: str, grid: Grid, bounds: tuple[float, float], narrow: bool

@@ -17,8 +17,8 @@ class Arithmetic:
         multiplier: how M is computed in float32. ``product``: (s_x s_w) / s_y; ``ratio``: s_w (s_x / s_y);
             ``exact``: in float64, rounded once.
         add: ``fused``: fma(a, s_a/s_c, fma(b, s_b/s_c, z_c - (s_a/s_c z_a + s_b/s_c z_b))), then rounded;
-            ``dequantized``: float32 values are added, then quantized by Eq. 1; ``exact``: in float64,
-            rounded once.
+            ``dequantized``: float32 values are added, then quantized by Eq. 1; ``premultiplied``: the same with
+            values fma(code, s, -z s) of codes from 0 up, times 1/s_c; ``exact``: in float64, rounded once.
         codes: ``fused`` adds are computed on unsigned codes (signed 8-bit grids shifted by 128), which rounds
             another way than on the integers themselves.
 
@@ -28,5 +28,5 @@ class Arithmetic:
     bias: Literal["int32", "float"] = "int32"
     requantization: Requantization = Requantization.FLOAT
     multiplier: Literal["product", "ratio", "exact"] = "product"
-    add: Literal["fused", "dequantized", "exact"] = "fused"
+    add: Literal["fused", "dequantized", "premultiplied", "exact"] = "fused"
     codes: bool = True

@@ -21,6 +21,7 @@ from mqbench.deploy import program_file, runtimes
 from mqbench.deploy.agreement import Agreement
 from mqbench.deploy.certificate import Certificate, certify
 from mqbench.deploy.certificate_page import page
+from mqbench.deploy.cures import Cured, cure
 from mqbench.deploy.export import export, form_of
 from mqbench.deploy.network import integer_network
 from mqbench.deploy.program import Program
@@ -42,6 +43,7 @@ class Request:
         require: the bar, as `Requirement.parse` takes it.
         threads: of the engine.
         options: of the engine.
+        cure: change the network, or its file, so that no known fault of the engine concerns it.
     """
 
     folder: Path
@@ -49,6 +51,7 @@ class Request:
     require: str = "auto"
     threads: int = 1
     options: Mapping[str, Any] | None = None
+    cure: bool = False
 
     def check(self) -> None:
         """Refuse what cannot work before any compute is spent."""
@@ -87,10 +90,12 @@ def make(
     request.check()
     requirement = Requirement.parse(request.require, program)
     engine: Runtime = runtimes[request.runtime]  # type: ignore[index]
+    cured = cure(program, runtime=request.runtime) if request.cure else Cured(program=program)
+    program, options = cured.program, {**cured.options, **(request.options or {})}
     building = request.folder.with_name(f".{request.folder.name}.{secrets.token_hex(4)}")
     try:
         building.mkdir(parents=True)
-        model = _export(program, engine, building)
+        model = _export(program, engine, building, str(options.get("form", engine.form)))
         program_file.save(program, building / NETWORK)
         tensors = {f"input{i}": x.contiguous() for i, x in enumerate(sample)}
         (building / SAMPLE).write_bytes(save_tensors(tensors))
@@ -100,13 +105,13 @@ def make(
             runtime=request.runtime,
             file=model,
             threads=request.threads,
-            options=request.options,
+            options=options,
         )
         known = {**(accuracy or {}), **agreement.accuracy}
         found = certify(
             agreement,
             requirement,
-            network={**program.description, **network},
+            network={**program.description, **network, **({"cured": cured.applied} if request.cure else {})},
             accuracy=known,
             sample={"images": len(sample[0]), "reference": _fingerprint(program, engine, sample)},
             files={path.name: path for path in building.iterdir()},
@@ -172,13 +177,13 @@ def verify_again(
     return agreement, Requirement.parse(require, program).missed(agreement, {})
 
 
-def _export(program: Program, engine: Runtime, folder: Path) -> Path | None:
+def _export(program: Program, engine: Runtime, folder: Path, form: str) -> Path | None:
     """The file that the engine reads as ``model.onnx``, and the backend's own form and sidecars beside it."""
     own = form_of(program)
-    export(program, folder / MODEL, form=engine.form or own)
-    if engine.form not in ("", own):
+    export(program, folder / MODEL, form=form or own)
+    if form not in ("", own):
         export(program, folder / f"model.{own}.onnx", form=own, sidecars=False)
-    return folder / MODEL if engine.form else None
+    return folder / MODEL if form else None
 
 
 def _fingerprint(program: Program, engine: Runtime, sample: Sequence[Tensor]) -> str:

@@ -41,6 +41,8 @@ def _add(op: Add, x: Sequence[Tensor], grids: Sequence[Grid], grid: Grid, arithm
         total = dequantize(x[0], grids[0]) + second
         steps = total / torch.tensor(grid.scale, dtype=torch.float32)
         return steps.round_().add_(grid.zero_point).clamp_(*op.clip)
+    if arithmetic.add == "premultiplied" and op.sign > 0:
+        return _premultiplied_add(op, x, grids, grid)
     if arithmetic.add == "exact" or op.sign < 0:
         first, second = (
             (q - g.zero_point).double() * (g.scale / grid.scale) for q, g in zip(x, grids, strict=True)
@@ -67,6 +69,18 @@ def _fused_add(
     inner = ((x[1] + shifts[1]).double() * second.double()).add_(fixed.double()).float()
     total = ((x[0] + shifts[0]).double() * first.double()).add_(inner).float()
     return total.round_().sub_(shifts[2]).clamp_(*op.clip)
+
+
+def _premultiplied_add(op: Add, x: Sequence[Tensor], grids: Sequence[Grid], grid: Grid) -> Tensor:
+    """rint((fma(a, s_a, -z_a s_a) + fma(b, s_b, -z_b s_b)) (1/s_c)) + z_c, with codes a, b from 0 up."""
+    total = torch.zeros(())
+    for q, g in zip(x, grids, strict=True):
+        scale = torch.tensor(g.scale)
+        offset = torch.tensor(float(g.quant_min - g.zero_point)) * scale
+        code = (q - g.quant_min).double()
+        total = total + (code * scale.double()).add_(offset.double()).float()
+    steps = total * (1 / torch.tensor(grid.scale))
+    return steps.round_().add_(grid.zero_point).clamp_(*op.clip)
 
 
 def _fixed_add(

@@ -75,17 +75,14 @@ def verify(
         comparison.add(inputs, labels)
     if not comparison.images:
         raise RequestError("verify needs at least one batch, got none")
+    chosen = dict(engine.options) | dict(options or {})
     notes = [biases.about(rescaled)] if rescaled else []
-    notes += [
-        f"{fault.name}: {fault.about}; concerns {_listed(concerned)}; cure: {fault.cure}"
-        for fault in engine.faults
-        if (concerned := fault.concerns(program))
-    ]
+    notes += _faults(engine, program, chosen, comparison)
     notes += [engine.one_step] if engine.one_step else []
     return comparison.agreement(
         runtime=runtime,
         version=engine.version,
-        options=dict(engine.options) | dict(options or {}),
+        options=chosen,
         threads=threads,
         notes=tuple(notes),
     )
@@ -226,6 +223,26 @@ class _Comparison:
             accuracy=accuracy,
             **about,
         )
+
+
+def _faults(
+    engine: Runtime, program: Program, options: Mapping[str, Any], comparison: _Comparison
+) -> list[str]:
+    """Known faults that concern the program, what was seen of them, and what the engine's optimizer changed."""
+    notes = []
+    for fault in engine.faults:
+        concerned = set(fault.concerns(program))
+        if not concerned or (fault.options and fault.options.items() <= options.items()):
+            continue
+        seen = [x for x in comparison.layers.values() if x.name in concerned and x.local.max_steps > 1]
+        found = (
+            f"; seen in {len(seen)}, by up to {max(x.local.max_steps for x in seen)} steps" if seen else ""
+        )
+        listed = _listed(name for name in program.values if name in concerned)
+        notes.append(f"{fault.name}: {fault.about}; concerns {listed}{found}; cure: {fault.cure}")
+    altered = comparison.unwatched.altered()
+    more = f" (and {len(altered) - 1} more such pairs)" if len(altered) > 1 else ""
+    return [*notes, f"{altered[0]}{more}"] if altered else notes
 
 
 def _joints(program: Program) -> list[str]:

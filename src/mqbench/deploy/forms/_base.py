@@ -23,6 +23,8 @@ class Form:
         bias: ``int32`` with scale s_x s_w behind a DequantizeLinear, or ``float``.
         integer_moves: moves (maximum pooling, reshape) act on integer tensors; otherwise between
             DequantizeLinear and QuantizeLinear of the same grid.
+        residual: how the quantizer of a layer that only adds read is written: ``quantizer``, as everywhere; ``float``:
+            as division, rounding and clip of floats, for an engine that drops a quantizer there.
         weight_zero_points, activation_zero_points: the engine takes others than 0.
         opset: that is written.
         oldest_opset: that the form can be written with.
@@ -32,6 +34,7 @@ class Form:
     clip: Literal["needed", "always", "float"] = "needed"
     bias: Literal["int32", "float"] = "int32"
     integer_moves: bool = True
+    residual: Literal["quantizer", "float"] = "quantizer"
     weight_zero_points: bool = True
     activation_zero_points: bool = True
     opset: int = OPSET

@@ -1,5 +1,5 @@
-"""OpenVINO: a clip after every quantizer, because a bare one before a residual add is dropped."""
+"""OpenVINO: as others take it; it drops a quantizer between a convolution and a residual add."""
 
 from mqbench.deploy.forms._base import Form
 
-FORM = Form(activations="uint8", clip="always")
+FORM = Form(activations="uint8")

@@ -42,12 +42,17 @@ class Fault:
         about: what happens, when, and how large it is.
         cure: what to do about it.
         concerns: tells from a program whether it can happen there: names of the operations concerned.
+        options: of the runtime, with which it does not happen.
+        reduce_weights_to: bits of the weights of these operations, with which it does not happen; 0 if
+            weights have no part in it.
     """
 
     name: str
     about: str
     cure: str
     concerns: Callable[[Program], Sequence[str]]
+    options: Mapping[str, Any] = field(default_factory=dict)
+    reduce_weights_to: int = 0
 
 
 class Session(ABC):
@@ -73,6 +78,10 @@ class Session(ABC):
     def nodes(self) -> list[Node]:
         """What the engine really runs, after its optimizer, in order."""
 
+    def altered(self) -> list[str]:
+        """Where the engine's optimizer changed what is computed, as sentences; none that is known of."""
+        return []
+
 
 @dataclass(frozen=True, kw_only=True)
 class Runtime:
@@ -84,12 +93,14 @@ class Runtime:
         extra: of this project, which installs it: ``pip install 'mqbench[EXTRA]'``.
         form: name of the ONNX form that it reads (`mqbench.deploy.forms`); "" for an engine that is built
             from the program itself.
+        forms: where it reads several, all of them; the option ``form`` chooses.
         arithmetic: how it rounds: `mqbench.to_integer(d, arithmetic=runtime.arithmetic)` is its exact reference.
         open: (program, file or None, threads, watch, options) -> session. ``file`` is an ONNX file of the
             runtime's form, None where ``form`` is "". ``watch`` are names of tensors that `Session.run` gives
             besides the outputs. It imports the engine inside.
         options: what users can set, with default values.
         faults: known ones.
+        timed: its speed is meant to be measured.
         one_step: an exact reference of this engine cannot be stated; why (the named rounding rule).
     """
 
@@ -100,7 +111,9 @@ class Runtime:
     arithmetic: Arithmetic
     open: "Callable[[Program, Path | None, int, Sequence[str], Mapping[str, Any]], Session]"
     options: Mapping[str, Any] = field(default_factory=dict)
+    forms: tuple[str, ...] = ()
     faults: tuple[Fault, ...] = ()
+    timed: bool = True
     one_step: str = ""
 
     def require(self) -> None:
@@ -147,12 +160,15 @@ class Runtime:
         strange = [name for name in watch if name not in program.values]
         if strange:
             raise RequestError(f"the network has no tensor {strange[0]!r}")
-        if self.form and file is None:
+        form = str(chosen.get("form", self.form))
+        if self.forms and form not in self.forms:
+            raise RequestError(f"{self.package} reads the forms {', '.join(self.forms)}, got {form!r}")
+        if form and file is None:
             from tempfile import TemporaryDirectory
 
             from mqbench.deploy.onnx_file import write
 
             with TemporaryDirectory() as folder:
-                path = write(program, Path(folder) / "model.onnx", form=self.form)
+                path = write(program, Path(folder) / "model.onnx", form=form)
                 return self.open(program, path, threads, tuple(watch), chosen)
         return self.open(program, file, threads, tuple(watch), chosen)
