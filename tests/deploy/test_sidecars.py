@@ -166,7 +166,10 @@ def _json(change: Callable[[dict[str, list[dict[str, object]]]], object]) -> Cal
 
 
 def _text(old: str, new: str) -> Callable[[Path], None]:
-    return lambda path: path.write_text(re.sub(old, new, path.read_text(), count=1)) and None
+    def damage(path: Path) -> None:
+        path.write_text(re.sub(old, new, path.read_text(), count=1))
+
+    return damage
 
 
 @pytest.mark.parametrize(
