@@ -114,13 +114,22 @@ def _global_pool(w: Writer, op: GlobalPool) -> None:
 
 
 def _pool(w: Writer, op: Pool) -> None:
+    x, padding = w.real(op.inputs[0]), op.padding
+    if any(padding) and op.count_include_pad and not op.ceil_mode and not w.form.padded_pools:
+        grid = w.program.grid(op.inputs[0])
+        assert grid is not None
+        edges = w.constant(f"{op.name}.edges", np.asarray([0, 0, *padding, 0, 0, *padding], dtype=np.int64))
+        zero = w.constant(f"{op.name}.zero", w.container_zero(grid))
+        whole = w.node("Pad", [op.inputs[0], edges, zero], f"{op.name}.padded")
+        x = w.dequantize_as(op.inputs[0], whole, grid, f"{op.name}.padded.dequantized")
+        padding = (0,) * len(padding)
     w.node(
         "AveragePool",
-        [w.real(op.inputs[0])],
+        [x],
         f"{op.name}.real",
         kernel_shape=list(op.kernel),
         strides=list(op.stride),
-        pads=[*op.padding, *op.padding],
+        pads=[*padding, *padding],
         ceil_mode=int(op.ceil_mode),
         count_include_pad=int(op.count_include_pad),
     )

@@ -67,14 +67,19 @@ class Writer:
 
     def dequantize(self, name: str, grid: Grid, output: str) -> str:
         """A DequantizeLinear of an integer tensor."""
-        return self.node("DequantizeLinear", [name, *self._qparams(name, grid)], output)
+        return self.node("DequantizeLinear", [name, *self.qparams(name, grid)], output)
+
+    def dequantize_as(self, name: str, integers: str, grid: Grid, output: str) -> str:
+        """A DequantizeLinear of other integers on the grid of tensor ``name``."""
+        return self.node("DequantizeLinear", [integers, *self.qparams(name, grid)], output)
 
     def container_zero(self, grid: Grid) -> Any:
         """Real zero in the container."""
         kind, offset = self.form.container(grid)
         return np.asarray(grid.zero_point + offset, dtype=_TYPES[kind])
 
-    def _qparams(self, name: str, grid: Grid) -> list[str]:
+    def qparams(self, name: str, grid: Grid) -> list[str]:
+        """Scale and zero point of an activation, as initializers."""
         # 0-d: with shape [1] ONNX Runtime loses fusions
         scale = self.constant(f"{name}.scale", np.asarray(grid.scale, dtype=np.float32))
         return [scale, self.constant(f"{name}.zero_point", self.container_zero(grid))]
@@ -94,13 +99,13 @@ class Writer:
         low, high = (edge + offset for edge in clip)
         if self.form.clip == "float":
             real = self._float_clip(real, output, grid, bounds, (low, high) != LIMITS[kind])
-            self.node("QuantizeLinear", [real, *self._qparams(name, grid)], output)
+            self.node("QuantizeLinear", [real, *self.qparams(name, grid)], output)
             return
         behind = output != name or isinstance(self._operation(name), (Layer, Combination))
         if (low, high) == LIMITS[kind] and not (self.form.clip == "always" and behind):
-            self.node("QuantizeLinear", [real, *self._qparams(name, grid)], output)
+            self.node("QuantizeLinear", [real, *self.qparams(name, grid)], output)
             return
-        whole = self.node("QuantizeLinear", [real, *self._qparams(name, grid)], f"{output}.unclipped")
+        whole = self.node("QuantizeLinear", [real, *self.qparams(name, grid)], f"{output}.unclipped")
         edges = [
             self.constant(f"{output}.{end}", np.asarray(edge, dtype=_TYPES[kind]))
             for end, edge in (("low", low), ("high", high))
@@ -119,7 +124,7 @@ class Writer:
         kind, offset = self.form.container(grid)
         low, high = (np.float32(edge - grid.zero_point) for edge in clip)
         edges = [self.constant(f"{name}.low", low), self.constant(f"{name}.high", high)]
-        scale = self._qparams(name, grid)[0]
+        scale = self.qparams(name, grid)[0]
         steps = self.node("Round", [self.node("Div", [real, scale], f"{name}.divided")], f"{name}.rounded")
         centred = self.node("Clip", [steps, *edges], f"{name}.centred")
         self._real[name] = self.node("Mul", [centred, scale], f"{name}.dequantized")
