@@ -73,11 +73,9 @@ class DSQWeight(WeightRange):
         super().set_range(lo, hi)
         self._exact = F.range_to_qparams(lo, hi, self.scheme).scale
 
-    def estimate(  # noqa: D102
-        self, x: Tensor, scale: Tensor, zero_point: Tensor | None, clip: Clip | None
-    ) -> Tensor:
+    def estimate(self, x: F.Incoming, scale: Tensor, zero_point: Tensor | None) -> Tensor:  # noqa: D102
         parameters, grid = (scale, zero_point, self._exact), self.integer_range()
-        return F.apply(SOFT_STAIRCASE, x, parameters, grid, axis=self.channel_axis, clip=clip)
+        return F.apply(SOFT_STAIRCASE, x, parameters, grid, axis=self.channel_axis)
 
 
 class DSQActivation(MovingRange):
@@ -91,10 +89,8 @@ class DSQActivation(MovingRange):
     def joint_range(self, lo: Tensor, hi: Tensor) -> tuple[Tensor, Tensor]:  # noqa: D102
         return mean_of_all(lo), mean_of_all(hi)
 
-    def estimate(  # noqa: D102
-        self, x: Tensor, scale: Tensor, zero_point: Tensor | None, clip: Clip | None
-    ) -> Tensor:
-        return F.apply(SOFT_STAIRCASE, x, (scale, zero_point, scale), self.integer_range(), clip=clip)
+    def estimate(self, x: F.Incoming, scale: Tensor, zero_point: Tensor | None) -> Tensor:  # noqa: D102
+        return F.apply(SOFT_STAIRCASE, x, (scale, zero_point, scale), self.integer_range())
 
 
 ALGORITHM = Algorithm(weight=DSQWeight, activation=DSQActivation)

@@ -147,7 +147,7 @@ def load(path: str | Path, engine: str = "fbgemm") -> QuantizedNetwork:
     Raises:
         ValueError: not such an artifact, or an engine that this torch does not have.
     """
-    from safetensors import safe_open
+    from safetensors import SafetensorError, safe_open
 
     try:
         with safe_open(str(path), framework="pt") as file:
@@ -157,7 +157,7 @@ def load(path: str | Path, engine: str = "fbgemm") -> QuantizedNetwork:
         if network["format"] != FORMAT:
             raise ValueError(f"its format is {network['format']!r}, this file reads {FORMAT!r}")
         return QuantizedNetwork(network["operations"], tensors, network["inputs"], network["outputs"], engine)
-    except (KeyError, json.JSONDecodeError) as error:
+    except (KeyError, json.JSONDecodeError, SafetensorError) as error:
         raise ValueError(f"{path} holds no quantized network: {error}") from error
 
 

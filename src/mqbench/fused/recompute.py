@@ -1,41 +1,62 @@
 """Fake-quantized tensors are not kept for the backward pass but computed again from what they came from.
 
 A layer keeps its input for the gradient of its weight. For a fake-quantized input that would be one more
-tensor of that size than the float network keeps, whose quantizer has kept the unquantized one already; making
-it again is one pass, cheaper on a CPU than touching the fresh memory to keep it.
+tensor of that size than the float network keeps, whose quantizer has kept the unquantized one already.
 """
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 
+from mqbench.fused.elementwise import Before, Elementwise
+
 _RECIPE = "_mqbench_recipe"
 
 
-class _Recipe:
-    """How to make a tensor again."""
+@dataclass(frozen=True)
+class Recipe:
+    """How a tensor was made of another by an elementwise definition."""
 
-    def __init__(self, make: Callable[[], Tensor]) -> None:
-        self.make = make
+    definition: Elementwise
+    x: Tensor
+    parameters: Sequence[Tensor | None]
+    scalars: Sequence[float]
+    axis: int | None
+    before: Before
+
+    @torch.no_grad()
+    def make(self) -> Tensor:
+        """The tensor again, the same to the bit."""
+        return self.definition.forward(
+            self.x.detach(), self.parameters, self.scalars, axis=self.axis, before=self.before
+        )
 
 
-def remember(y: Tensor, make: Callable[[], Tensor]) -> None:
-    """Note on ``y`` that ``make()`` gives its values again, to the bit."""
-    setattr(y, _RECIPE, _Recipe(make))
+def remember(y: Tensor, recipe: Recipe) -> None:
+    """Note on ``y`` how it was made, so that a layer need not keep it."""
+    if not torch.compiler.is_compiling() and y.requires_grad and y.device.type == "cpu":
+        setattr(y, _RECIPE, recipe)
+
+
+def recipe_of(y: Tensor) -> Recipe | None:
+    """What `remember` noted."""
+    return None if torch.compiler.is_compiling() else getattr(y, _RECIPE, None)
 
 
 def recomputed(*tensors: Tensor) -> AbstractContextManager[Any]:
     """Inside, operations keep the recipe of a tensor instead of the tensor, where it has one."""
     if torch.compiler.is_compiling() or not torch.is_grad_enabled():
         return nullcontext()
-    known = [(y, recipe) for y in tensors if (recipe := getattr(y, _RECIPE, None)) is not None]
-    if not known:
+    keys = [
+        (y.data_ptr(), y.shape, y.stride(), recipe) for y in tensors if (recipe := recipe_of(y)) is not None
+    ]
+    if not keys:
         return nullcontext()
-    keys = [(y.data_ptr(), y.shape, y.stride(), recipe) for y, recipe in known]
 
     def pack(saved: Tensor) -> Any:
         for pointer, shape, stride, recipe in keys:
@@ -46,6 +67,5 @@ def recomputed(*tensors: Tensor) -> AbstractContextManager[Any]:
     return saved_tensors_hooks(pack, _unpack)
 
 
-@torch.no_grad()
 def _unpack(kept: Any) -> Tensor:
-    return kept.make() if isinstance(kept, _Recipe) else kept
+    return kept.make() if isinstance(kept, Recipe) else kept
