@@ -41,7 +41,8 @@ def load(root: str) -> None:
     frame = mqbench.records(root)
     seconds = time.perf_counter() - started
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6  # Linux counts in KiB
-    print(f"{frame.height} records in {seconds:.2f} s, {memory:.2f} GB resident")
+    cpu = time.process_time()
+    print(f"{frame.height} records in {seconds:.2f} s ({cpu:.2f} s of CPU), {memory:.2f} GB resident")
 
 
 def main(count: int, place: str | None) -> None:

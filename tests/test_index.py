@@ -39,7 +39,7 @@ def fill(root: Path, seeds: range, accuracy: float = 70.0) -> None:
 
 @pytest.fixture(autouse=True)
 def few_are_many(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(index, "WORTHWHILE", LARGE)
+    monkeypatch.setattr("mqbench.index.WORTHWHILE", LARGE)
     monkeypatch.setattr(journal, "WORTHWHILE", LARGE)
 
 
