@@ -166,11 +166,11 @@ class _Loop:
                 return self._result(*ended)
             point = self.curve[-1]
             if divergence.is_dead(self.curve, self.epochs, self.splits.classes):
-                kind = divergence.kind_at_chance(self._some_logits())
+                kind = divergence.kind_at_chance(self.model, self._some_logits())
                 return self._result(kind, f"{kind} after {point.epoch} epochs")
             self._save(checkpoint, extra)
         if self.curve and divergence.is_at_chance(self.curve[-1].test_accuracy, self.splits.classes):
-            kind = divergence.kind_at_chance(self._some_logits())
+            kind = divergence.kind_at_chance(self.model, self._some_logits())
             return self._result(kind, f"{kind} at the end")
         return self._result(None, None)
 
