@@ -3,7 +3,6 @@
 import math
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -27,6 +26,7 @@ from mqbench.training._processes import (
     share_statistics,
     summed,
 )
+from mqbench.training._result import Training
 from mqbench.training._schedule import parameter_groups, rate_factor, warmup_steps
 from mqbench.training._state import restore, state_of
 from mqbench.training._tally import Tally
@@ -35,23 +35,6 @@ _LOOK_EVERY = 20  # steps between checks of the loss where a look waits for the 
 _HISTOGRAM_IMAGES = 64
 _SMOOTHING = 0.98  # of the loss that is watched for a blow-up
 Progress = Callable[[int, int], None]
-
-
-@dataclass(frozen=True)
-class Training:
-    """What a training gave.
-
-    Args:
-        curve: a point for each epoch.
-        not_converged: why it counts as not converged, None if it converged.
-        kind: which of the kinds of `divergence.KINDS` that is.
-        files: name to content of the diagnostics (paper appendix B).
-    """
-
-    curve: tuple[CurvePoint, ...]
-    not_converged: str | None = None
-    kind: divergence.Kind | None = None
-    files: dict[str, bytes] = field(default_factory=dict, compare=False)
 
 
 def train(
