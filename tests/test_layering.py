@@ -123,6 +123,12 @@ def test_results_need_no_torch(name: str) -> None:
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
+LONGER = {
+    "quantized_network.py": "one file, so that it can be copied beside an artifact",
+}
+
+
 def test_files_are_one_idea() -> None:
-    """300 lines asks for a reason; none has one yet."""
-    assert not [p.name for p in FILES if len(p.read_text(encoding="utf-8").splitlines()) > 300]
+    """300 lines asks for a reason."""
+    long = {p.name for p in FILES if len(p.read_text(encoding="utf-8").splitlines()) > 300}
+    assert not long - LONGER.keys()

@@ -32,7 +32,7 @@ _MOVE = (
 )
 # behind an operation's name: what the writer and the plugin's passes append
 _SUFFIX = re.compile(
-    r"(/WithoutBiases|/Duplicated.*|_original|\.(real|unclipped|clipped|kept|flat|flat_out))+$"
+    r"(/WithoutBiases|/Duplicated.*|_original|\.(real|unclipped|clipped|kept|flat|flat_out|divided|rounded|centred))+$"
 )
 
 
