@@ -28,15 +28,15 @@ class _Deferring:
         )
 
 
-class DeferringBatchNorm1d(_Deferring, nn.BatchNorm1d):
+class DeferringBatchNorm1d(_Deferring, nn.BatchNorm1d):  # type: ignore[misc]
     """For the outputs of 1-d convolutions."""
 
 
-class DeferringBatchNorm2d(_Deferring, nn.BatchNorm2d):
+class DeferringBatchNorm2d(_Deferring, nn.BatchNorm2d):  # type: ignore[misc]
     """For the outputs of 2-d convolutions."""
 
 
-class DeferringBatchNorm3d(_Deferring, nn.BatchNorm3d):
+class DeferringBatchNorm3d(_Deferring, nn.BatchNorm3d):  # type: ignore[misc]
     """For the outputs of 3-d convolutions."""
 
 

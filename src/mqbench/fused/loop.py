@@ -2,6 +2,7 @@
 
 import ctypes
 from collections.abc import Callable, Sequence
+from functools import partial
 from math import prod
 from typing import Any
 
@@ -49,12 +50,12 @@ class Loop:
         sums: Sequence[int] = (),
         writes: bool = True,
     ) -> None:
-        self._text = {
-            "function": function, "tensors": tensors, "parameters": parameters, "scalars": scalars,
-            "absent": absent, "sums": len(sums), "writes": writes,
-        }  # fmt: skip
+        self._text = partial(
+            emit, "run", function, tensors=tensors, parameters=parameters, scalars=scalars,
+            absent=absent, sums=len(sums), writes=writes,
+        )  # fmt: skip
         pointer, number = ctypes.c_void_p, ctypes.c_int64
-        self._signature = [
+        self._signature: list[Any] = [
             *[pointer] * (len(tensors) + writes),
             *[pointer, number] * (len(parameters) + len(sums)),
             *[ctypes.c_double] * len(scalars),
@@ -67,7 +68,7 @@ class Loop:
     def compiled(self, dtypes: tuple[torch.dtype, ...]) -> Any:
         """The C function for these types of the elements and of each parameter; None if there cannot be one."""
         if dtypes not in self._compiled:
-            library = build.library(emit("run", dtypes=dtypes, **self._text)) if build.is_wanted() else None
+            library = build.library(self._text(dtypes=dtypes)) if build.is_wanted() else None
             run = None if library is None else library.run
             if run is not None:
                 run.restype, run.argtypes = None, self._signature

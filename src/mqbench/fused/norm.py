@@ -120,6 +120,7 @@ class _Normalised(Function):
         gamma: Tensor,
         beta: Tensor,
         divisor: Tensor | None,
+        bias: Tensor | None,
         *parameters: Tensor | None,
     ) -> Tensor:
         mean, variance = _statistics(output)
@@ -130,7 +131,7 @@ class _Normalised(Function):
             inverse = torch.copysign(inverse, divisor)
         factor = gamma * inverse
         ctx.save_for_backward(output, mean, factor, beta, inverse, divisor, *parameters)
-        ctx.how = clip, definition, scalars, norm.eps
+        ctx.how, ctx.has_bias = (clip, definition, scalars, norm.eps), bias is not None
         before = Before(Affine(mean, factor, beta), clip)
         return definition.forward(output, parameters, scalars, before=before)
 
@@ -149,9 +150,10 @@ class _Normalised(Function):
         vectors = mean, factor, factor * d_beta / -count, slope / -count
         found = _COMBINE((h, output), vectors, axis=1, out=h)
         assert found is not None
+        d_bias = torch.zeros_like(mean) if ctx.has_bias else None  # it cancels; weight decay still wants it
         rest = [None] * (len(parameters) - len(totals))
         return (
-            None, None, None, None, found[0], inverse * d_factor, d_beta, d_divisor, *totals, *rest,
+            None, None, None, None, found[0], inverse * d_factor, d_beta, d_divisor, d_bias, *totals, *rest,
         )  # fmt: skip
 
 
@@ -163,7 +165,6 @@ def normalised(
     scalars: tuple[float, ...],
 ) -> Tensor:
     """An elementwise definition of a clipped batch norm, with all gradients."""
-    y: Tensor = _Normalised.apply(
-        norm, clip, definition, scalars, norm.output, norm.gamma, norm.beta, norm.divisor, *parameters
-    )
+    vectors = norm.gamma, norm.beta, norm.divisor, norm.bias
+    y: Tensor = _Normalised.apply(norm, clip, definition, scalars, norm.output, *vectors, *parameters)
     return y
