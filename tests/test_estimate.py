@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -10,7 +11,7 @@ from mqbench.errors import RequestError
 from mqbench.estimate import estimate
 from mqbench.record import Setting
 
-DIGITS = {"architecture": "digits_resnet", "dataset": "digits"}
+DIGITS: dict[str, Any] = {"architecture": "digits_resnet", "dataset": "digits"}
 
 
 def test_steps_and_seconds_follow_the_recipe() -> None:

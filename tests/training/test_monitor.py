@@ -71,7 +71,7 @@ def test_histograms_count_every_value() -> None:
     x = images(8)
     seen: dict[str, int] = {}
     for name, fq in quantizers(model):
-        fq.register_forward_pre_hook(lambda _, inputs, name=name: seen.update({name: inputs[0].numel()}))  # type: ignore[misc]
+        fq.register_forward_pre_hook(lambda _, inputs, name=name: seen.update({name: inputs[0].numel()}))
     found = histograms(model.train(), x)
     assert model.training
     for name, fq in quantizers(model):
