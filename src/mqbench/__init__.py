@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from mqbench import paper as paper
     from mqbench.algorithm import fake_quantizer as fake_quantizer
     from mqbench.calibration import calibrate as calibrate
     from mqbench.calibration import calibrate_bn as calibrate_bn
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 
 # Catalogs are folders of this package, and are themselves the mappings.
 _CATALOGS = ("algorithms", "architectures", "backends", "observers")
+_PACKAGES = (*_CATALOGS, "paper")
 _HOME = {
     "Agreement": "deploy.agreement",
     "QParams": "scheme",
@@ -59,11 +61,11 @@ _HOME = {
     "verify": "deploy.verification",
 }
 
-__all__ = ["__version__", *_CATALOGS, *_HOME]
+__all__ = ["__version__", *_HOME, *_PACKAGES]
 
 
 def __getattr__(name: str) -> Any:
-    if name in _CATALOGS:
+    if name in _PACKAGES:
         return import_module(f"{__name__}.{name}")
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,7 +1,8 @@
-"""An activation function that only quantizers read is computed by them, in their one pass; and back again.
+"""What only a quantizer reads is computed by it, in its one pass: activation functions and batch norms; and back.
 
-In the graph of a prepared network ``relu -> quantizer`` becomes ``quantizer(x, activation=("relu",))``. A
-converted network shows both operations again.
+In the graph of a prepared network ``relu -> quantizer`` becomes ``quantizer(x, activation=("relu",))``, and
+a batch norm before that leaves its computation to the quantizer while training. A converted network shows
+the operations as they were.
 """
 
 from typing import Any
@@ -9,7 +10,9 @@ from typing import Any
 import torch
 from torch import fx, nn
 
+from mqbench.deferring import deferring, plain
 from mqbench.fused.activation import CLIPS
+from mqbench.layers import QuantizedLayer
 from mqbench.quantizer import FakeQuantize
 
 aten = torch.ops.aten
@@ -33,6 +36,24 @@ def absorb(graph_module: fx.GraphModule) -> None:
             reader.kwargs = {"activation": (name, *numbers)}
             reader.meta[_ABSORBED] = node.name, dict(node.meta)
         graph_module.graph.erase_node(node)
+    _defer_norms(graph_module, modules)
+
+
+def _defer_norms(graph_module: fx.GraphModule, modules: dict[str, nn.Module]) -> None:
+    """Let a batch norm, folded or not, whose only reader is a quantizer be computed by that."""
+    calls: dict[str, list[fx.Node]] = {}
+    for node in graph_module.graph.nodes:
+        if node.op == "call_module":
+            calls.setdefault(str(node.target), []).append(node)
+    for path, nodes in calls.items():
+        module = graph_module.get_submodule(path)
+        readers = [list(node.users) for node in nodes]
+        if not all(len(r) == 1 and _is_quantizer(r[0], modules) for r in readers):
+            continue
+        if isinstance(module, QuantizedLayer):
+            module.defers = True
+        elif (norm := deferring(module)) is not None:
+            graph_module.set_submodule(path, norm)
 
 
 def release(graph_module: fx.GraphModule) -> None:
@@ -50,6 +71,9 @@ def release(graph_module: fx.GraphModule) -> None:
                 made[key] = graph_module.graph.create_node("call_function", target, args, name=own_name)
             made[key].meta.update(meta)
         node.args, node.kwargs = (made[key],), {}
+    for path, module in list(graph_module.named_modules()):
+        if (norm := plain(module)) is not module:
+            graph_module.set_submodule(path, norm)
 
 
 def _is_quantizer(node: fx.Node, modules: dict[str, nn.Module]) -> bool:

@@ -24,6 +24,7 @@ class Compute:
         workers: processes that decode images for each training process, where images stream.
         checkpoint_minutes: time between checkpoints; one is also written at the end of each epoch.
         monitor_steps: optimizer steps between two looks at accuracies and quantizers.
+        tensorboard: folder that takes TensorBoard's event files, a folder for each run.
 
     Raises:
         RequestError: a value that is not allowed.
@@ -39,6 +40,7 @@ class Compute:
     workers: int | None = None
     checkpoint_minutes: float = 10.0
     monitor_steps: int = 1000
+    tensorboard: str | None = None
 
     def __post_init__(self) -> None:
         for name, allowed in (("accelerator", Accelerator), ("precision", Precision)):

@@ -12,8 +12,11 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-from mqbench.fused.activation import Clip
-from mqbench.fused.elementwise import Elementwise
+from mqbench.fused.elementwise import NOTHING, Before, Elementwise
+from mqbench.fused.incoming import Incoming as Incoming
+from mqbench.fused.incoming import incoming as incoming
+from mqbench.fused.norm import normalised
+from mqbench.fused.recompute import Recipe, remember
 from mqbench.fused.shapes import broadcast as broadcast
 from mqbench.fused.shapes import reduce_like as reduce_like
 from mqbench.scheme import QParams, QuantScheme
@@ -102,54 +105,56 @@ class _Apply(Function):
         definition: Elementwise,
         scalars: tuple[float, ...],
         axis: int | None,
-        clip: Clip | None,
+        before: Before,
         x: Tensor,
         *parameters: Tensor | None,
     ) -> Tensor:
         ctx.save_for_backward(x, *parameters)
-        ctx.how = definition, scalars, axis, clip
-        return definition.forward(x, parameters, scalars, axis=axis, clip=clip)
+        ctx.how = definition, scalars, axis, before
+        return definition.forward(x, parameters, scalars, axis=axis, before=before)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        definition, scalars, axis, clip = ctx.how
+        definition, scalars, axis, before = ctx.how
         x, *parameters = ctx.saved_tensors
-        dx, totals = definition.backward(gradient, x, parameters, scalars, axis=axis, clip=clip)
+        dx, _, totals = definition.backward(gradient, x, parameters, scalars, axis=axis, before=before)
         rest = len(parameters) - len(totals)
         return None, None, None, None, dx, *totals, *[None] * rest
 
 
 def apply(
     definition: Elementwise,
-    x: Tensor,
+    x: Incoming,
     parameters: tuple[Tensor | None, ...],
     scalars: tuple[float, ...],
     *,
     axis: int | None = None,
-    clip: Clip | None = None,
 ) -> Tensor:
-    """An elementwise definition of ``x`` (clipped first, if so asked), with its gradients."""
-    y: Tensor = _Apply.apply(definition, scalars, axis, clip, x, *parameters)
+    """An elementwise definition with its gradients; ``x`` may have a batch norm and a clip still to come."""
+    norm, clip = x.norm, x.clip
+    if norm is not None:
+        return normalised(norm, clip, definition, parameters, scalars)
+    before = NOTHING if clip is None else Before(clip=clip)
+    y: Tensor = _Apply.apply(definition, scalars, axis, before, x.tensor, *parameters)
+    remember(y, Recipe(definition, x.tensor, parameters, scalars, axis, before))
     return y
 
 
 def fake_quantize(
-    x: Tensor,
+    x: Tensor | Incoming,
     scale: Tensor,
     zero_point: Tensor | None,
     quant_min: int,
     quant_max: int,
     *,
     axis: int | None = None,
-    clip: Clip | None = None,
 ) -> Tensor:
     """Quantize and dequantize (Eq. 1); the gradient of ``x`` is the straight-through estimator's.
 
     dL/dx = dL/dy where quant_min <= rint(x/s) + z <= quant_max, else 0. ``scale`` and ``zero_point`` are
     0-d or ``[channels]`` along ``axis`` and receive no gradient; no zero point is 0.
     """
+    x = incoming(x)
     zero_point = None if zero_point is None else zero_point.to(x.dtype)
-    return apply(
-        STRAIGHT_THROUGH, x, (scale.to(x.dtype), zero_point), (quant_min, quant_max), axis=axis, clip=clip
-    )
+    return apply(STRAIGHT_THROUGH, x, (scale.to(x.dtype), zero_point), (quant_min, quant_max), axis=axis)

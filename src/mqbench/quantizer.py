@@ -10,7 +10,9 @@ from torch import Tensor, nn
 from mqbench import functional as F
 from mqbench import observers as observer_catalog
 from mqbench.errors import CalibrationError, IncompatibleError, RequestError
-from mqbench.fused.activation import Activation, Clip, clip_of
+from mqbench.fused.activation import Activation, clip_of
+from mqbench.fused.incoming import Incoming
+from mqbench.fused.norm import DeferredNorm
 from mqbench.observers._base import Observer
 from mqbench.scheme import QParams, QuantScheme
 
@@ -117,9 +119,12 @@ class FakeQuantize(nn.Module, ABC):
         initialisation that the paper fixes applies; otherwise the user chose the calibration.
         """
 
-    def fake_quantize_clipped(self, x: Tensor, clip: Clip) -> Tensor:
-        """`fake_quantize` of the activation function ``clip`` of ``x``; in one pass where a subclass can."""
-        return self.fake_quantize(clip(x))
+    def fake_quantize_incoming(self, x: Incoming) -> Tensor:
+        """`fake_quantize` of a tensor with a batch norm or an activation function still to be computed.
+
+        A subclass that ends in `functional.apply` gets all of it in one pass.
+        """
+        return self.fake_quantize(x.whole())
 
     def transform(self, x: Tensor) -> Tensor:
         """What Eq. 1 is applied to (DoReFa: the normalised tanh of the weight)."""
@@ -131,6 +136,11 @@ class FakeQuantize(nn.Module, ABC):
     def integer_range(self) -> tuple[int, int]:
         """Smallest and largest integer that `quantize` gives."""
         return self.scheme.quant_min, self.scheme.quant_max
+
+    @property
+    def joint_batches(self) -> int:
+        """Batches whose elements share an optimizer step: for weights always one."""
+        return self.batches_per_step if self.role == "activation" else 1
 
     # -- the public face --------------------------------------------------------------------------
 
@@ -151,24 +161,30 @@ class FakeQuantize(nn.Module, ABC):
         """Zero point as deployed, int32: 0-d, or ``[channels]``."""
         return self.qparams().zero_point
 
-    def forward(self, x: Tensor, activation: Activation | None = None) -> Tensor:
+    def forward(self, x: Tensor | DeferredNorm, activation: Activation | None = None) -> Tensor:
         """Fake-quantize ``x`` (any shape, floating point); unchanged while disabled or observing.
 
-        An ``activation`` function is computed here instead of before, by a prepared network: what is
-        quantized, observed or passed through is then the activation of ``x``.
+        Within a prepared network the batch norm and the ``activation`` function before it may be left to
+        the quantizer: what is quantized, observed or passed through is then their result.
         """
         clip = None if activation is None else clip_of(activation)
+        arrived = Incoming(x.output, x, clip) if isinstance(x, DeferredNorm) else Incoming(x, None, clip)
         if self._observer is not None or not self.enabled:
-            x = x if clip is None else clip(x)
+            tensor = arrived.whole()
             if self._observing:
-                self.observe(x)
-            return x
+                self.observe(tensor)
+            return tensor
         self._check_ready()
-        if not x.is_floating_point():
-            raise RequestError(f"a fake quantizer takes floating-point tensors, got {x.dtype}")
-        wide = at_least_float(x)
-        y = self.fake_quantize(wide) if clip is None else self.fake_quantize_clipped(wide, clip)
-        return y.to(x.dtype)
+        dtype = arrived.tensor.dtype
+        if not dtype.is_floating_point:
+            raise RequestError(f"a fake quantizer takes floating-point tensors, got {dtype}")
+        if dtype in _HALF:
+            arrived = Incoming(arrived.with_norm().tensor.float(), None, clip)
+        if isinstance(x, DeferredNorm) or clip is not None:
+            y = self.fake_quantize_incoming(arrived)
+        else:
+            y = self.fake_quantize(arrived.tensor)
+        return y if dtype is y.dtype else y.to(dtype)
 
     @torch.no_grad()
     def quantize(self, x: Tensor) -> Tensor:

@@ -11,6 +11,15 @@ from mqbench.scheme import MAX_BITS, MIN_BITS
 
 SCHEMA_VERSION = 1
 FLOAT = "float"
+# Fields of a backend that a setting may replace one by one.
+OVERRIDES = (
+    "granularity",
+    "symmetric_weights",
+    "symmetric_activations",
+    "power_of_two",
+    "adaptive_sign",
+    "shared_concat",
+)
 _WEIGHTS = re.compile(r"(ordered:)?(timm|(file|package):.+)")
 
 Seed = Annotated[int, Field(ge=0, le=2**63 - 1)]
@@ -25,8 +34,8 @@ class Setting(_Value):
     """One run of the benchmark: names and numbers only.
 
     ``algorithm="float"`` is the unquantized network that every quantized run starts from. A field left
-    ``None`` takes the value of the backend (``bn_folding``, ``graph``), of the algorithm (calibration) or
-    of the architecture's recipe (the training fields).
+    ``None`` takes the value of the backend (``bn_folding``, ``graph``, the overrides), of the algorithm
+    (calibration) or of the architecture's recipe (the training fields).
 
     Args:
         architecture, dataset, algorithm, backend: names from the catalogs.
@@ -34,6 +43,8 @@ class Setting(_Value):
         bn_folding: strategy -1 to 4 (paper section 3.2).
         graph: 1, 2 or 3 (paper Fig. 4).
         first_last_bits: weight and input-activation bits of the first and last layer.
+        granularity, symmetric_weights, symmetric_activations, power_of_two, adaptive_sign, shared_concat:
+            in place of the backend's; see `mqbench.backends._base.Overrides`.
         sync_bn: batch statistics are those of all processes that train together; False is the paper's
             asynchronous "4*". One process knows no difference.
         weight_calibration, activation_calibration: observer names.
@@ -63,6 +74,12 @@ class Setting(_Value):
     graph: Literal[1, 2, 3] | None = None
     sync_bn: bool = True
     first_last_bits: Bits = 8
+    granularity: Literal["per_tensor", "per_channel"] | None = None
+    symmetric_weights: bool | None = None
+    symmetric_activations: bool | None = None
+    power_of_two: bool | None = None
+    adaptive_sign: bool | None = None
+    shared_concat: bool | None = None
     weight_calibration: str | None = None
     activation_calibration: str | None = None
     calibration_images: Annotated[int, Field(ge=1)] | None = None
@@ -102,6 +119,7 @@ class Setting(_Value):
                 "bn_folding",
                 "graph",
                 "first_last_bits",
+                *OVERRIDES,
                 "weight_calibration",
                 "activation_calibration",
                 "calibration_images",
@@ -146,6 +164,11 @@ class Setting(_Value):
             seed=self.float_seed,
             weights=self.weights,
         )
+
+    @property
+    def overrides(self) -> dict[str, Any]:
+        """The fields of the backend that are replaced, and their values."""
+        return {name: value for name in OVERRIDES if (value := getattr(self, name)) is not None}
 
     def __str__(self) -> str:
         if self.algorithm == FLOAT:

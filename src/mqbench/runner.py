@@ -1,8 +1,7 @@
 """One Setting -> one Record: load or train the float network, quantize, calibrate, train, evaluate."""
 
 import json
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,12 +21,14 @@ from mqbench.record import FLOAT, Record, Setting
 from mqbench.store import Store
 from mqbench.task import RunTask, plan_of, validate
 from mqbench.training import (
+    Board,
     Checkpoint,
     Training,
     accuracy,
     calibration_batches,
     launch,
     predictions,
+    threads,
     train,
 )
 
@@ -74,7 +75,7 @@ def run(
     compute = compute or Compute()
     if compute.processes > 1:
         progress = _quiet  # other processes cannot call back
-    with _threads(compute.threads):
+    with threads(compute.threads):
         return launch(compute, _Run.make, setting, place, data, compute, progress)
 
 
@@ -132,17 +133,17 @@ class _Run:
         """Train the float network, and store it."""
         task = RunTask.of(self.setting, self.data, self.compute.workers)
         torch.manual_seed(self.setting.seed)
-        model = task.architecture.build(task.splits.classes, task.splits.image_shape[0])
+        model, weights = task.float_network(self.setting.weights)
         trained = self._train(model, task, "float")
         predicted = self._predictions(model, task.splits)
         found = accuracy(predicted, task.splits.test)
-        record = self._record(trained, task.splits, accuracy=found, float_accuracy=found)
+        record = self._record(trained, task.splits, accuracy=found, float_accuracy=found, weights=weights)
         if self.store is not None and self.fabric.global_rank == 0:
             state = {name: value.cpu().contiguous() for name, value in model.state_dict().items()}
             files = {WEIGHTS: save(state), PREDICTIONS: save({"classes": predicted})}
             self._put(record, {**files, **trained.files})
         self.fabric.barrier()
-        return record, _FloatNetwork(model, record.accuracy, predicted, None)
+        return record, _FloatNetwork(model, record.accuracy, predicted, weights)
 
     def quantized_run(self) -> Record:
         """Quantize the float network, calibrate, train, evaluate."""
@@ -184,6 +185,7 @@ class _Run:
             bn_folding=plan.bn_folding,
             graph=plan.graph,
             first_last_bits=plan.first_last_bits,
+            overrides=plan.overrides,
         )
         return quantized.to(self.fabric.device)
 
@@ -212,6 +214,7 @@ class _Run:
 
     def _train(self, model: nn.Module, task: RunTask, phase: str, extra: str = "") -> Training:
         checkpoint = self._checkpoint()
+        folder = self.compute.tensorboard
         return train(
             model.to(self.fabric.device),
             task.splits,
@@ -224,6 +227,7 @@ class _Run:
             fabric=self.fabric,
             checkpoint=checkpoint,
             extra=extra,
+            board=None if folder is None else Board(Path(folder) / self.setting.key),
             progress=lambda done, total: self.progress(phase, done, total),
         )
 
@@ -292,13 +296,3 @@ class _Run:
                 device=self.fabric.device, data=splits.fingerprint, weights=weights
             ),
         )
-
-
-@contextmanager
-def _threads(count: int) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

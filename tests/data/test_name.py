@@ -1,12 +1,17 @@
 """Names of datasets that have no file."""
 
+import re
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from mqbench import data
+from mqbench.catalog import load
+from mqbench.data._base import Preprocessing
 from mqbench.data._name import OpenName
 from mqbench.errors import RequestError, UnknownNameError
 
@@ -51,3 +56,20 @@ def test_other_names_are_files() -> None:
 def test_names_are_checked_without_torch() -> None:
     code = "import sys; from mqbench import data; data.check('folder:x?label=y'); sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_the_dataset_of_the_page(tmp_path: Path) -> None:
+    """The example of docs/data.md, loaded as a user's file."""
+    page = (Path(__file__).parents[2] / "docs" / "data.md").read_text(encoding="utf-8")
+    found = re.search(r"```python\n# (my_set\.py)\n(.*?)```", page, re.DOTALL)
+    assert found is not None
+    (tmp_path / found[1]).write_text(found[2], encoding="utf-8")
+    try:
+        assert load(tmp_path / "my_set.py") == ["mqbench.data"]
+        assert catalog.describe("my_set") == "Two classes of stripes: horizontal and vertical."
+        splits = catalog["my_set"].open(None, Preprocessing())
+        images, labels = next(splits.train.batches([torch.tensor([0, 3])]))
+        assert images.shape == (2, *splits.image_shape)
+        assert labels.tolist() == [0, 1]
+    finally:
+        catalog._added.pop("my_set", None)

@@ -138,6 +138,12 @@ def test_missing_folders(tmp_path: Path) -> None:
     assert "give the folder that holds imagenet-sample/: --data" in unchecked("imagenet_sample", None)
 
 
+def test_missing_libraries(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    said = "this dataset needs datasets and torchvision: pip install 'mqbench[vision]'"
+    assert refused("folder:set", tmp_path) == said
+
+
 def test_only_one_split_in_a_tree(tmp_path: Path) -> None:
     tiny.tree(tmp_path / "tree", {"train": ["a", "b"]})
     assert "has no test split, one of test/, validation/, valid/, val/" in refused("folder:tree", tmp_path)

@@ -6,7 +6,6 @@ import torch
 from torch import Tensor, nn
 
 from mqbench import functional as F
-from mqbench.fused.activation import Clip
 from mqbench.fused.elementwise import Elementwise
 from mqbench.observers._base import Observer
 from mqbench.quantizer import FakeQuantize
@@ -76,17 +75,14 @@ class ClippedActivation(FakeQuantize):
         return torch.where(self.beta <= 0, self.beta, -self.beta), hi
 
     def fake_quantize(self, x: Tensor) -> Tensor:
-        return self._clipped(x, None)
+        return self.fake_quantize_incoming(F.Incoming(x))
 
-    def fake_quantize_clipped(self, x: Tensor, clip: Clip) -> Tensor:
-        return self._clipped(x, clip)
-
-    def _clipped(self, x: Tensor, clip: Clip | None) -> Tensor:
+    def fake_quantize_incoming(self, x: F.Incoming) -> Tensor:
         lo, hi = self.clip_range()
         qparams = self.clip_qparams(lo.detach(), hi.detach())
         zero_point = None if self.scheme.symmetric else qparams.zero_point.to(x.dtype)
         parameters = (lo.to(x.dtype), hi.to(x.dtype), qparams.scale.to(x.dtype), zero_point)
-        return F.apply(CLIPPED, x, parameters, (self.scheme.quant_min, self.scheme.quant_max), clip=clip)
+        return F.apply(CLIPPED, x, parameters, (self.scheme.quant_min, self.scheme.quant_max))
 
     def qparams(self) -> QParams:
         lo, hi = self.clip_range()

@@ -10,6 +10,7 @@ from mqbench import functional as F
 from mqbench.errors import CalibrationError, RequestError
 from mqbench.fused.activation import Clip
 from mqbench.observers._base import Observer
+from mqbench.processes import greatest_of_all, least_of_all
 from mqbench.quantizer import FakeQuantize
 from mqbench.scheme import QParams, QuantScheme
 
@@ -65,16 +66,16 @@ class RangeQuantizer(FakeQuantize):
     def fake_quantize(self, x: Tensor) -> Tensor:
         x = self.transform(x)
         self.refresh(x.detach())
-        return self._with_range(x, None)
+        return self._with_range(F.Incoming(x))
 
-    def _with_range(self, x: Tensor, clip: Clip | None) -> Tensor:
+    def _with_range(self, x: F.Incoming) -> Tensor:
         qparams = self.qparams()
         zero_point = None if self.scheme.symmetric else qparams.zero_point.to(x.dtype)
-        return self.estimate(x, qparams.scale.to(x.dtype), zero_point, clip)
+        return self.estimate(x, qparams.scale.to(x.dtype), zero_point)
 
-    def estimate(self, x: Tensor, scale: Tensor, zero_point: Tensor | None, clip: Clip | None) -> Tensor:
+    def estimate(self, x: F.Incoming, scale: Tensor, zero_point: Tensor | None) -> Tensor:
         """Eq. 1 with the gradient estimator of the algorithm; by default straight through."""
-        return F.fake_quantize(x, scale, zero_point, *self.integer_range(), axis=self.channel_axis, clip=clip)
+        return F.fake_quantize(x, scale, zero_point, *self.integer_range(), axis=self.channel_axis)
 
     def set_range(self, lo: Tensor, hi: Tensor) -> None:
         """Store a range; the buffers stay the same objects unless the number of channels changes."""
@@ -149,19 +150,19 @@ class MovingRange(RangeQuantizer):
         pass
 
     def fake_quantize(self, x: Tensor) -> Tensor:
-        self._follow(x, None)
-        return self._with_range(x, None)
+        return self.fake_quantize_incoming(F.Incoming(x))
 
-    def fake_quantize_clipped(self, x: Tensor, clip: Clip) -> Tensor:
-        self._follow(x, clip)
-        return self._with_range(x, clip)
+    def fake_quantize_incoming(self, x: F.Incoming) -> Tensor:
+        x = x.with_norm()  # the range is that of its result
+        self._follow(x)
+        return self._with_range(x)
 
     @torch.no_grad()
-    def _follow(self, x: Tensor, clip: Clip | None) -> None:
+    def _follow(self, x: F.Incoming) -> None:
         if self.training:
             if x.numel() == 0:
                 raise CalibrationError("an empty batch has no range")
-            batch = self.batch_range(x.detach(), clip)
+            batch = self.joint_range(*self.batch_range(x.tensor.detach(), x.clip))
             self.set_range(*self._moved((self.range_min, self.range_max), batch))
 
     def apply_qparams(self, qparams: QParams, observer: Observer, *, own: bool) -> None:
@@ -169,6 +170,10 @@ class MovingRange(RangeQuantizer):
             super().apply_qparams(qparams, observer, own=own)
         elif self._average is not None:
             self.set_range(*self._average)
+
+    def joint_range(self, lo: Tensor, hi: Tensor) -> tuple[Tensor, Tensor]:
+        """The range of the batches of all processes, from that of one."""
+        return least_of_all(lo), greatest_of_all(hi)
 
     def _moved(self, old: tuple[Tensor, Tensor], batch: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
         lo, hi = (o.lerp(b.to(o), 1 - self.momentum) for o, b in zip(old, batch, strict=True))

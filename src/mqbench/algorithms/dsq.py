@@ -20,6 +20,7 @@ from mqbench.algorithm import Algorithm
 from mqbench.algorithms._ranges import MovingRange, WeightRange, by_channel, clipped_range, std_mean
 from mqbench.fused.activation import Clip
 from mqbench.fused.elementwise import Elementwise
+from mqbench.processes import mean_of_all
 
 ALPHA = 0.4
 DEVIATIONS = 2.6
@@ -72,11 +73,9 @@ class DSQWeight(WeightRange):
         super().set_range(lo, hi)
         self._exact = F.range_to_qparams(lo, hi, self.scheme).scale
 
-    def estimate(  # noqa: D102
-        self, x: Tensor, scale: Tensor, zero_point: Tensor | None, clip: Clip | None
-    ) -> Tensor:
+    def estimate(self, x: F.Incoming, scale: Tensor, zero_point: Tensor | None) -> Tensor:  # noqa: D102
         parameters, grid = (scale, zero_point, self._exact), self.integer_range()
-        return F.apply(SOFT_STAIRCASE, x, parameters, grid, axis=self.channel_axis, clip=clip)
+        return F.apply(SOFT_STAIRCASE, x, parameters, grid, axis=self.channel_axis)
 
 
 class DSQActivation(MovingRange):
@@ -87,10 +86,11 @@ class DSQActivation(MovingRange):
         lo, hi = clipped_range(torch.aminmax(samples, dim=1), clip)
         return lo.mean(), hi.mean()
 
-    def estimate(  # noqa: D102
-        self, x: Tensor, scale: Tensor, zero_point: Tensor | None, clip: Clip | None
-    ) -> Tensor:
-        return F.apply(SOFT_STAIRCASE, x, (scale, zero_point, scale), self.integer_range(), clip=clip)
+    def joint_range(self, lo: Tensor, hi: Tensor) -> tuple[Tensor, Tensor]:  # noqa: D102
+        return mean_of_all(lo), mean_of_all(hi)
+
+    def estimate(self, x: F.Incoming, scale: Tensor, zero_point: Tensor | None) -> Tensor:  # noqa: D102
+        return F.apply(SOFT_STAIRCASE, x, (scale, zero_point, scale), self.integer_range())
 
 
 ALGORITHM = Algorithm(weight=DSQWeight, activation=DSQActivation)

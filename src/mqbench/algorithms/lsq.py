@@ -24,7 +24,6 @@ from torch.autograd.function import once_differentiable
 
 from mqbench import functional as F
 from mqbench.algorithm import Algorithm
-from mqbench.fused.activation import Clip
 from mqbench.fused.elementwise import Elementwise
 from mqbench.observers._base import Observer
 from mqbench.quantizer import FakeQuantize
@@ -75,44 +74,40 @@ AFTER_ROUNDING = Elementwise(F.uniform, _gradients, parameters=2, scalars=2, gra
 BEFORE_ROUNDING = Elementwise(F.uniform, _gradients_masked_before, parameters=2, scalars=2, gradients=2)
 
 
-class _LearnedStep(Function):
-    """Eq. 1 with LSQ's gradients for x, the raw step size and the raw zero point (None if fixed at 0)."""
+class _DeployedScale(Function):
+    """The scale that a step size stands for; backward multiplies by LSQ's gradient scale."""
 
     @staticmethod
-    def forward(
-        ctx: Any,
-        x: Tensor,
-        step_size: Tensor,
-        offset: Tensor | None,
-        definition: Elementwise,
-        scheme: QuantScheme,
-        axis: int | None,
-        clip: Clip | None,
-    ) -> Tensor:
-        deployed = F.deployed_scale(step_size, scheme).to(x.dtype)
-        zero_point = None if offset is None else _integer(offset, scheme).to(x.dtype)
-        ctx.save_for_backward(x, step_size, deployed, zero_point)
-        ctx.definition, ctx.scheme, ctx.axis, ctx.clip = definition, scheme, axis, clip
-        grid = scheme.quant_min, scheme.quant_max
-        return definition.forward(x, (deployed, zero_point), grid, axis=axis, clip=clip)
+    def forward(ctx: Any, step_size: Tensor, scheme: QuantScheme, gradient_scale: float) -> Tensor:
+        deployed = F.deployed_scale(step_size, scheme)
+        ctx.save_for_backward(step_size, deployed)
+        ctx.scheme, ctx.gradient_scale = scheme, gradient_scale
+        return deployed
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        x, step_size, deployed, zero_point = ctx.saved_tensors
-        scheme, grid = ctx.scheme, (ctx.scheme.quant_min, ctx.scheme.quant_max)
-        dx, (ds, dz) = ctx.definition.backward(
-            gradient, x, (deployed, zero_point), grid, axis=ctx.axis, clip=ctx.clip
-        )
-        elements = max(x.numel() // step_size.numel(), 1)
-        gradient_scale = 1 / math.sqrt(elements * scheme.quant_max)
-        # the sign of |s|; with a power of two s_e/s, straight through the rounding of log2 s
-        if scheme.power_of_two:
-            size = torch.copysign(step_size.abs().clamp_min(F.SCALE_FLOOR), step_size)
-            ds = ds * deployed / size
-        else:
-            ds = torch.where(step_size < 0, -ds, ds)
-        return dx, ds * gradient_scale, None if dz is None else dz * gradient_scale, None, None, None, None
+        step_size, deployed = ctx.saved_tensors
+        gradient = gradient * ctx.gradient_scale
+        if not ctx.scheme.power_of_two:
+            return torch.where(step_size < 0, -gradient, gradient), None, None
+        # straight through the rounding of log2 s
+        size = torch.copysign(step_size.abs().clamp_min(F.SCALE_FLOOR), step_size)
+        return gradient * deployed / size, None, None
+
+
+class _DeployedZeroPoint(Function):
+    """The integer that an offset stands for, passed straight through with LSQ's gradient scale."""
+
+    @staticmethod
+    def forward(ctx: Any, offset: Tensor, scheme: QuantScheme, gradient_scale: float) -> Tensor:
+        ctx.gradient_scale = gradient_scale
+        return _integer(offset, scheme)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        return gradient * ctx.gradient_scale, None, None
 
 
 def _integer(offset: Tensor, scheme: QuantScheme) -> Tensor:
@@ -133,16 +128,18 @@ class LSQ(FakeQuantize):
         self.offset = None if self.scheme.symmetric else nn.Parameter(torch.zeros(shape))
 
     def fake_quantize(self, x: Tensor) -> Tensor:  # noqa: D102
-        return self._learned_step(x, None)
+        return self.fake_quantize_incoming(F.Incoming(x))
 
-    def fake_quantize_clipped(self, x: Tensor, clip: Clip) -> Tensor:  # noqa: D102
-        return self._learned_step(x, clip)
-
-    def _learned_step(self, x: Tensor, clip: Clip | None) -> Tensor:
-        y: Tensor = _LearnedStep.apply(
-            x, self.step_size, self.offset, self.definition, self.scheme, self.channel_axis, clip
-        )
-        return y
+    def fake_quantize_incoming(self, x: F.Incoming) -> Tensor:  # noqa: D102
+        scheme = self.scheme
+        elements = max(x.numel() // self.step_size.numel(), 1) * self.joint_batches
+        gradient_scale = 1 / math.sqrt(elements * scheme.quant_max)
+        scale: Tensor = _DeployedScale.apply(self.step_size, scheme, gradient_scale)
+        zero_point = None
+        if self.offset is not None:
+            zero_point = _DeployedZeroPoint.apply(self.offset, scheme, gradient_scale).to(x.dtype)
+        grid = scheme.quant_min, scheme.quant_max
+        return F.apply(self.definition, x, (scale.to(x.dtype), zero_point), grid, axis=self.channel_axis)
 
     def qparams(self) -> QParams:  # noqa: D102
         scale = F.deployed_scale(self.step_size.detach(), self.scheme)

@@ -33,6 +33,7 @@ class ComputeOptions:
         workers: Processes that decode images, where they stream.
         checkpoint_minutes: Time between checkpoints; there is one at the end of each epoch too.
         monitor_steps: Steps between two looks at accuracies and ranges.
+        tensorboard: Folder that takes TensorBoard's event files.
     """
 
     accelerator: Accelerator = "auto"
@@ -45,6 +46,7 @@ class ComputeOptions:
     workers: Whole | None = None
     checkpoint_minutes: float = 10.0
     monitor_steps: Count = 1000
+    tensorboard: str | None = None
 
     def compute(self) -> Compute:
         """The checked value."""

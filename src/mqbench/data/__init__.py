@@ -1,6 +1,7 @@
 """One dataset a file; any dataset of the hub and any folder of images goes too."""
 
 from importlib import import_module
+from types import MappingProxyType
 from typing import Any
 
 from mqbench.catalog import Catalog
@@ -12,6 +13,13 @@ class Datasets(Catalog[Any]):
 
     The open names are not listed; whether there is such data is checked when they are used.
     """
+
+    open_names = MappingProxyType(
+        {
+            "hub:OWNER/NAME[:CONFIG]": "any dataset of images on the Hugging Face hub",
+            "folder:PATH": "any folder of parquet or arrow files, or of train/<class>/ and val/<class>/ images",
+        }
+    )
 
     def check(self, name: object) -> None:
         """Raise ``RequestError`` for a plain name that is not a file here, or an option that does not exist."""

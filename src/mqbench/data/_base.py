@@ -89,16 +89,28 @@ def _unchecked(folder: str | None) -> None:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Facts:
+    """The size of a dataset: numbers of images and classes, channels, height and width of an input."""
+
+    train_images: int
+    test_images: int
+    classes: int
+    image_shape: tuple[int, int, int]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Dataset:
     """One dataset.
 
     Args:
         open: (data folder or None, preprocessing) -> splits.
         check: raises `RequestError`, without reading the data, if it is not in the folder.
+        facts: its size, where that is known without the data.
     """
 
     open: Callable[[str | None, Preprocessing], Splits]
     check: Callable[[str | None], None] = _unchecked
+    facts: Facts | None = None
 
 
 class TensorSplit(Split):

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import Any
 
-from mqbench.data._source import Source, Tables, datasets_library
+from mqbench.data._storage import Source, Tables, datasets_library
 from mqbench.data._stored import Stored, StoredSplits
 from mqbench.errors import RequestError
 
@@ -35,7 +35,7 @@ def stored_splits(source: Source, *, image: str | None = None, label: str | None
             if missing:
                 raise RequestError(f"split {name!r} of {source.name} has no column {missing[0]!r}")
             rows = table.select_columns([image, label]).cast_column(image, library.Image(decode=False))
-            parts.append(Stored(f"{name} of {source.name}", rows, image, label))
+            parts.append(Stored(f"{name} of {source.name}", rows.with_format("arrow"), image, label))
     return StoredSplits(parts[0], parts[1], _classes(source, parts[0], parts[1]))
 
 

@@ -8,7 +8,7 @@ from importlib import import_module
 from typing import Any
 
 from mqbench.data._place import arrow_cache
-from mqbench.data._source import Tables, datasets_library
+from mqbench.data._storage import Tables, datasets_library
 from mqbench.errors import RequestError
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mqbench.data._columns import TESTS, TRAIN
-from mqbench.data._source import Tables, datasets_library
+from mqbench.data._storage import Tables, datasets_library
 from mqbench.errors import RequestError
 
 SUFFIXES = (".jpeg", ".jpg", ".png", ".webp", ".bmp", ".ppm", ".pgm", ".tif", ".tiff", ".gif")

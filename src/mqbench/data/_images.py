@@ -8,7 +8,7 @@ from mqbench.data._decoded import Decoded, decode, decoded_key, known
 from mqbench.data._guess import guess
 from mqbench.data._memory import MemorySplit
 from mqbench.data._name import Augmentation, Keep
-from mqbench.data._source import Source
+from mqbench.data._storage import Source, check_libraries
 from mqbench.data._stored import StoredSplits
 from mqbench.data._stream import StreamSplit
 from mqbench.data._transform import Transform
@@ -45,6 +45,7 @@ class Images:
             RequestError: there is no such data, or it cannot be used as asked.
             DataError: it is damaged.
         """
+        check_libraries()
         self.source.check()
         fingerprint = self.source.fingerprint()
         own = (self.transform, self.classes, self.image, self.label, self.augmentation, self.keep)

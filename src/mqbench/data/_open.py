@@ -9,7 +9,7 @@ from mqbench.data._hub import Hub
 from mqbench.data._images import Images
 from mqbench.data._name import OpenName
 from mqbench.data._place import FOLDER, data_folder
-from mqbench.data._source import Source
+from mqbench.data._storage import Source
 from mqbench.data._stored_folder import stored_folder
 from mqbench.errors import RequestError
 

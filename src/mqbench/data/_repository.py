@@ -8,7 +8,7 @@ from importlib import import_module
 from pathlib import Path
 
 from mqbench.data._place import arrow_cache
-from mqbench.data._source import Tables, datasets_library
+from mqbench.data._storage import Tables, datasets_library
 from mqbench.errors import DataError, RequestError
 
 SUFFIXES = (".parquet", ".arrow")

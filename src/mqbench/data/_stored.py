@@ -19,7 +19,7 @@ class Stored:
 
     Args:
         name: of the split, for messages ("train of cifar10").
-        rows: a `datasets.Dataset` whose image column is not decoded.
+        rows: a `datasets.Dataset` in arrow format whose image column is not decoded.
         image, label: names of the columns.
     """
 
@@ -37,7 +37,7 @@ class Stored:
         Raises:
             DataError: a label that is missing or negative, with its row.
         """
-        column = self.rows.select_columns([self.label]).with_format("arrow")[:][self.label]
+        column = self.rows.select_columns([self.label])[:][self.label]
         if column.null_count:
             row = column.is_null().to_pylist().index(True)
             raise DataError(f"row {row} of {self.name} has no label (column {self.label!r})")
@@ -54,7 +54,7 @@ class Stored:
             DataError: a row that is no readable image.
         """
         pil: Any = import_module("PIL.Image")
-        cells = self.rows.with_format("arrow")[indices][self.image].to_pylist()
+        cells = self.rows[indices][self.image].to_pylist()
         for row, cell in zip(indices, cells, strict=True):
             try:
                 data = cell["bytes"]

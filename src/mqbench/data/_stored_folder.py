@@ -4,7 +4,7 @@ from pathlib import Path
 
 from mqbench.data._image_folder import ImageFolder
 from mqbench.data._repository import Repository
-from mqbench.data._source import Source
+from mqbench.data._storage import Source
 
 
 def stored_folder(folder: Path, config: str | None = None) -> Source:

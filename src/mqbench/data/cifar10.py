@@ -12,4 +12,4 @@ TRANSFORM = Transform(
     augmentation="padded_crop",
 )
 
-DATASET = named_dataset("cifar10", TRANSFORM, classes=10, hub="uoft-cs/cifar10")
+DATASET = named_dataset("cifar10", TRANSFORM, classes=10, hub="uoft-cs/cifar10", images=(50_000, 10_000))

@@ -7,4 +7,6 @@
 from mqbench.data._guess import IMAGENET
 from mqbench.data._named import named_dataset
 
-DATASET = named_dataset("imagenet", IMAGENET, classes=1000, hub="ILSVRC/imagenet-1k")
+DATASET = named_dataset(
+    "imagenet", IMAGENET, classes=1000, hub="ILSVRC/imagenet-1k", images=(1_281_167, 50_000)
+)

@@ -1,12 +1,12 @@
 """Batch statistics of one process or of all (synchronised batch norm, SPEC section 9)."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
-from torch.autograd import Function
+
+from mqbench.processes import sum_of_all
 
 
 def batch_statistics(output: Tensor) -> tuple[Tensor, Tensor, int]:
@@ -29,33 +29,6 @@ def combine_statistics(
     return mean, ((torch.stack(list(variances)) + (torch.stack(list(means)) - mean) ** 2) * weights).sum(0)
 
 
-def is_distributed() -> bool:
-    """Several processes train together."""
-    return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
-
-
-class _Sum(Function):
-    """The sum over all processes; the gradient of a sum that each of them uses is the sum of theirs."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
-        total = x.clone()
-        dist.all_reduce(total)
-        return total
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:
-        total = gradient.clone()
-        dist.all_reduce(total)
-        return total
-
-
-def all_reduce(x: Tensor) -> Tensor:
-    """The sum over all processes, differentiable."""
-    total: Tensor = _Sum.apply(x)
-    return total
-
-
 def joint_statistics(output: Tensor) -> tuple[Tensor, Tensor, int]:
     """`batch_statistics` of the batches of all processes; gradients flow to every process.
 
@@ -65,6 +38,6 @@ def joint_statistics(output: Tensor) -> tuple[Tensor, Tensor, int]:
     total = torch.tensor(count, dtype=torch.float64, device=output.device)
     dist.all_reduce(total)
     share = (count / total).to(mean.dtype)
-    joint_mean = all_reduce(mean * share)
-    joint_variance = all_reduce((variance + (mean - joint_mean) ** 2) * share)
+    joint_mean = sum_of_all(mean * share)
+    joint_variance = sum_of_all((variance + (mean - joint_mean) ** 2) * share)
     return joint_mean, joint_variance, int(total)

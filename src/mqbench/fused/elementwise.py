@@ -1,22 +1,40 @@
 """An elementwise function and its gradient, defined once in torch; eager CPU tensors take the fused loop."""
 
-import ctypes
 from collections.abc import Callable, Sequence
-from math import inf, prod
-from typing import Any
+from math import inf
+from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from mqbench.fused import build
 from mqbench.fused.activation import Clip
-from mqbench.fused.emit import emit
+from mqbench.fused.loop import Loop, takes
 from mqbench.fused.shapes import broadcast, reduce_like
 
-_PLAIN_TENSORS = (Tensor, nn.Parameter)
-_DTYPES = (torch.float32, torch.float64)
-SERIAL = 1 << 15
-"""Elements up to which one thread is faster than many."""
+_NORM = ["mean", "factor", "shift"]
+
+
+class Affine(NamedTuple):
+    """(x - mean) factor + shift, each ``[channels]`` along axis 1: what a batch norm does once it has statistics."""
+
+    mean: Tensor
+    factor: Tensor
+    shift: Tensor
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """The tensor that is normalised so."""
+        mean, factor, shift = (broadcast(p, x, 1) for p in self)
+        return (x - mean) * factor + shift
+
+
+class Before(NamedTuple):
+    """What is computed on the way into an elementwise function, in the same pass: first affine, then clip."""
+
+    affine: Affine | None = None
+    clip: Clip | None = None
+
+
+NOTHING = Before()
 
 
 class Elementwise:
@@ -45,7 +63,7 @@ class Elementwise:
         self._parameters = [f"p{i}" for i in range(parameters)]
         self._scalars = [f"s{i}" for i in range(scalars)]
         self._gradients = gradients
-        self._kernels: dict[Any, _Kernel | None] = {}
+        self._loops: dict[Any, Loop] = {}
 
     def forward(
         self,
@@ -54,17 +72,17 @@ class Elementwise:
         scalars: Sequence[float],
         *,
         axis: int | None = None,
-        clip: Clip | None = None,
+        before: Before = NOTHING,
     ) -> Tensor:
-        """y, of the shape of ``x``; with ``clip`` that of the clipped ``x``. No gradient is recorded."""
-        kernel = self._kernel(x, parameters, backward=False)
-        if kernel is None:
-            x = x if clip is None else clip(x)
-            return self._forward(
-                x, *(p if p is None else broadcast(p, x, axis) for p in parameters), *scalars
-            )
-        y, _ = kernel((x,), parameters, scalars, axis, clip)
-        return y
+        """y, of the shape of ``x``. No gradient is recorded."""
+        if takes(x):
+            found = self._run((x,), parameters, scalars, axis, before)
+            if found is not None and found[0] is not None:
+                return found[0]
+        if before.affine is not None:
+            x = before.affine(x)
+        x = x if before.clip is None else before.clip(x)
+        return self._forward(x, *(p if p is None else broadcast(p, x, axis) for p in parameters), *scalars)
 
     def backward(
         self,
@@ -74,140 +92,108 @@ class Elementwise:
         scalars: Sequence[float],
         *,
         axis: int | None = None,
-        clip: Clip | None = None,
-    ) -> tuple[Tensor, tuple[Tensor | None, ...]]:
-        """dx, and the gradient of each of the first ``gradients`` parameters, of its shape."""
-        kernel = self._kernel(x, parameters, backward=True)
-        if kernel is not None:
-            return kernel((gradient, x), parameters, scalars, axis, clip)
-        raw, x = x, x if clip is None else clip(x)
+        before: Before = NOTHING,
+    ) -> tuple[Tensor, tuple[Tensor, Tensor] | None, list[Tensor | None]]:
+        """The gradient of x (with an affine: of its result), of factor and shift, and of each parameter."""
+        if takes(x):
+            found = self._run((gradient, x), parameters, scalars, axis, before)
+            if found is not None and found[0] is not None:
+                return found[0], *self._assigned(found[1], parameters, before)
         shaped = [p if p is None else broadcast(p, x, axis) for p in parameters]
-        dx, *sums = self._backward(gradient, x, *shaped, *scalars)
-        assert dx is not None
-        if clip is not None:
-            dx = torch.where((raw > clip.lower) & (raw < clip.upper), dx, 0.0)
-        totals = []
-        for term, parameter, like in zip(sums, parameters, shaped, strict=False):
-            assert parameter is None or like is not None
-            known = term is not None and parameter is not None and like is not None
-            totals.append(reduce_like(term, like).reshape(parameter.shape) if known else None)  # type: ignore[arg-type, union-attr]
-        return dx, tuple(totals)
+        behind = x if before.affine is None else before.affine(x)
+        clipped = behind if before.clip is None else before.clip(behind)
+        found_dx, *terms = self._backward(gradient, clipped, *shaped, *scalars)
+        assert found_dx is not None
+        dx: Tensor = found_dx
+        if before.clip is not None:
+            lower, upper = before.clip
+            dx = torch.where((behind <= lower) | (behind >= upper), 0.0, dx)
+        totals = [
+            reduce_like(term, like).reshape(parameter.shape)
+            for term, parameter, like in zip(terms, parameters, shaped, strict=False)
+            if term is not None and parameter is not None and like is not None
+        ]
+        if before.affine is not None:
+            mean = broadcast(before.affine.mean, x, 1)
+            totals[:0] = [reduce_like(v, mean).flatten() for v in (dx * (x - mean), dx)]
+        return dx, *self._assigned(totals, parameters, before)
+
+    def terms(
+        self, x: Tensor, parameters: Sequence[Tensor | None], scalars: Sequence[float], clip: Clip | None
+    ) -> list[Tensor | None]:
+        """The derivative of y to each parameter, for each element; parameters are 0-d."""
+        one = torch.ones((), dtype=x.dtype, device=x.device)
+        return list(self._backward(one, x if clip is None else clip(x), *parameters, *scalars)[1:])
+
+    def _assigned(
+        self, totals: list[Tensor], parameters: Sequence[Tensor | None], before: Before
+    ) -> tuple[tuple[Tensor, Tensor] | None, list[Tensor | None]]:
+        """Which sum is whose."""
+        affine = None
+        if before.affine is not None:
+            affine, totals = (totals[0], totals[1]), totals[2:]
+        rest = iter(totals)
+        return affine, [None if p is None else next(rest, None) for p in parameters[: self._gradients]]
 
     # -- the fused form ---------------------------------------------------------------------------
 
-    def _kernel(self, x: Tensor, parameters: Sequence[Tensor | None], *, backward: bool) -> "_Kernel | None":
-        if torch.compiler.is_compiling():  # the compiler fuses the definition with what is around it
-            return None
-        if x.dtype not in _DTYPES or x.device.type != "cpu" or type(x) not in _PLAIN_TENSORS:
-            return None
-        key = (backward, x.dtype, *(None if p is None else p.dtype for p in parameters))
-        if key not in self._kernels:
-            wanted = build.is_wanted()
-            self._kernels[key] = self._make(x.dtype, parameters, backward) if wanted else None
-        return self._kernels[key]
-
-    def _make(
-        self, dtype: torch.dtype, parameters: Sequence[Tensor | None], backward: bool
-    ) -> "_Kernel | None":
-        given = [n for n, p in zip(self._parameters, parameters, strict=True) if p is not None]
-        absent = [n for n in self._parameters if n not in given]
-        summed = [i for i, p in enumerate(parameters[: self._gradients]) if p is not None] if backward else []
-        scalars = [*self._scalars, "lower", "upper"]
-        text = emit(
-            "run",
-            self._clipped_backward if backward else self._clipped_forward,
-            tensors=["gradient", "x"] if backward else ["x"],
-            parameters=given,
-            absent=absent,
-            scalars=scalars,
-            dtypes=[dtype, *(p.dtype for p in parameters if p is not None)],
-            sums=len(summed),
-        )
-        library = build.library(text)
-        if library is None:
-            return None
-        return _Kernel(
-            library.run,
-            tensors=1 + backward,
-            parameters=len(given),
-            summed=summed,
-            gradients=self._gradients,
-            scalars=len(scalars),
-        )
-
-    def _clipped_forward(self, x: Any, lower: Any, upper: Any, **named: Any) -> Any:
-        return self._forward(torch.clamp(x, lower, upper), *self._ordered(named))
-
-    def _clipped_backward(self, gradient: Any, x: Any, lower: Any, upper: Any, **named: Any) -> Any:
-        dx, *sums = self._backward(gradient, torch.clamp(x, lower, upper), *self._ordered(named))
-        return (torch.where((x > lower) & (x < upper), dx, 0.0), *sums)
-
-    def _ordered(self, named: dict[str, Any]) -> list[Any]:
-        return [named[n] for n in (*self._parameters, *self._scalars)]
-
-
-class _Kernel:
-    """A compiled loop: finds the memory of its arguments and results, and calls it."""
-
-    def __init__(
-        self, run: Any, *, tensors: int, parameters: int, summed: Sequence[int], gradients: int, scalars: int
-    ) -> None:
-        pointer, number = ctypes.c_void_p, ctypes.c_int64
-        run.restype = None
-        run.argtypes = [
-            *[pointer] * (tensors + 1),
-            *[pointer, number] * (parameters + len(summed)),
-            *[ctypes.c_double] * scalars,
-            *[number] * 3,
-            ctypes.c_int,
-        ]
-        self._run = run
-        self._summed, self._gradients = summed, gradients
-
-    def __call__(
+    def _run(
         self,
         tensors: Sequence[Tensor],
         parameters: Sequence[Tensor | None],
         scalars: Sequence[float],
         axis: int | None,
-        clip: Clip | None,
-    ) -> tuple[Tensor, tuple[Tensor | None, ...]]:
-        x = tensors[-1]
-        size = x.numel()
-        shape = (1, 1, size)
-        if axis is not None and any(p is not None and p.dim() for p in parameters):
-            shape = (prod(x.shape[:axis]), x.shape[axis], prod(x.shape[axis:][1:]))
-        if not x.is_contiguous() and not (shape[0] == 1 and _is_channels_last(x)):
-            x = x.contiguous()
-        out = torch.empty_like(x)
-        kept = [out, x]  # what the loop reads must live until it is done
-        arguments: list[Any] = []
-        for tensor in tensors[:-1]:
-            if tensor.stride() != x.stride() or tensor.dtype is not x.dtype:
-                tensor = torch.empty_like(x).copy_(tensor)
-            kept.append(tensor)
-            arguments.append(tensor.data_ptr())
-        arguments += [x.data_ptr(), out.data_ptr()]
-        for parameter in parameters:
-            if parameter is not None:
-                if not parameter.is_contiguous():
-                    parameter = parameter.contiguous()
-                    kept.append(parameter)
-                arguments += [parameter.data_ptr(), 1 if parameter.dim() else 0]
-        totals: list[Tensor | None] = [None] * self._gradients
-        for index in self._summed:
-            like = parameters[index]
-            assert like is not None
-            totals[index] = total = torch.empty_like(like, memory_format=torch.contiguous_format)
-            arguments += [total.data_ptr(), 1 if like.dim() else 0]
-        arguments += scalars
-        arguments += (-inf, inf) if clip is None else (clip.lower, clip.upper)
-        self._run(*arguments, *shape, torch.get_num_threads() if size > SERIAL else 1)
-        return out, tuple(totals)
+        before: Before,
+    ) -> tuple[Tensor | None, list[Tensor]] | None:
+        affine, clip = before
+        key = (len(tensors), affine is None, *(p is None for p in parameters))
+        loop = self._loops.get(key)
+        if loop is None:
+            loop = self._loops[key] = self._loop(parameters, affine is not None, backward=len(tensors) == 2)
+        given = [p for p in parameters if p is not None]
+        ends = (-inf, inf) if clip is None else clip
+        if affine is None:
+            return loop(tensors, given, (*scalars, *ends), axis=axis)
+        return loop(tensors, (*affine, *given), (*scalars, *ends), axis=1)
 
+    def _loop(self, parameters: Sequence[Tensor | None], affine: bool, *, backward: bool) -> Loop:
+        given = [n for n, p in zip(self._parameters, parameters, strict=True) if p is not None]
+        absent = [n for n in self._parameters if n not in given]
+        summed = [n for n in self._parameters[: self._gradients] if n in given] if backward else []
+        names = [*_NORM, *given] if affine else given
+        if backward and affine:
+            summed = [*_NORM[1:], *summed]
+        return Loop(
+            self._backward_after if backward else self._forward_after,
+            tensors=["gradient", "x"] if backward else ["x"],
+            parameters=names,
+            absent=absent if affine else [*absent, *_NORM],
+            scalars=[*self._scalars, "lower", "upper"],
+            sums=[names.index(n) for n in summed],
+        )
 
-def _is_channels_last(x: Tensor) -> bool:
-    """Dense, with the first axis outermost, but not in the order of the axes."""
-    return (x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last)) or (
-        x.dim() == 5 and x.is_contiguous(memory_format=torch.channels_last_3d)
-    )
+    def _forward_after(
+        self, x: Any, mean: Any, factor: Any, shift: Any, lower: Any, upper: Any, **named: Any
+    ) -> Any:
+        if mean is not None:
+            x = (x - mean) * factor + shift
+        return self._forward(torch.clamp(x, lower, upper), *self._ordered(named))
+
+    def _backward_after(
+        self,
+        gradient: Any,
+        x: Any,
+        mean: Any,
+        factor: Any,
+        shift: Any,
+        lower: Any,
+        upper: Any,
+        **named: Any,
+    ) -> Any:
+        behind = x if mean is None else (x - mean) * factor + shift
+        dx, *terms = self._backward(gradient, torch.clamp(behind, lower, upper), *self._ordered(named))
+        dx = torch.where((behind <= lower) | (behind >= upper), 0.0, dx)
+        return (dx, *([] if mean is None else [dx * (x - mean), dx]), *terms)
+
+    def _ordered(self, named: dict[str, Any]) -> list[Any]:
+        return [named[n] for n in (*self._parameters, *self._scalars)]

@@ -100,6 +100,7 @@ def emit(
     scalars: Sequence[str],
     dtypes: Sequence[torch.dtype],
     sums: int,
+    writes: bool = True,
 ) -> str:
     """The text of the C function ``name``.
 
@@ -113,6 +114,7 @@ def emit(
         scalars: names of numbers.
         dtypes: of the elements, then of each parameter.
         sums: how many results are summed; they come after the written one.
+        writes: there is a written result.
 
     Raises:
         UnsupportedOperation: an operation that has no C++ form.
@@ -125,7 +127,7 @@ def emit(
     results = function(**given)
     results = results if isinstance(results, tuple) else (results,)
     results = [r for r in results if r is not None]
-    assert len(results) == 1 + sums
+    assert len(results) == writes + sums
 
     names = {node.name: node.name for node in graph.nodes}
     lines = [f"const T {t} = {t}_[base + i];" for t in tensors]
@@ -134,11 +136,12 @@ def emit(
         for node in graph.nodes
         if node.op != "placeholder"
     ]
-    lines.append(f"out_[base + i] = {results[0].node.name};")
-    lines += [f"sum{i} += {r.node.name};" for i, r in enumerate(results[1:])]
+    if writes:
+        lines.append(f"out_[base + i] = {results[0].node.name};")
+    lines += [f"sum{i} += {r.node.name};" for i, r in enumerate(results[writes:])]
 
     kinds = [_C_TYPES[d] for d in dtypes]
-    signature = [f"const T* {t}_" for t in tensors] + ["T* out_"]
+    signature = [f"const T* {t}_" for t in tensors] + ["T* out_"] * writes
     signature += [
         f"const {kind}* {p}_, int64_t {p}_step" for p, kind in zip(parameters, kinds[1:], strict=True)
     ]
@@ -168,13 +171,16 @@ def _totals(sums: int) -> str:
         return "  (void)partial;"
     lines = []
     for i in range(sums):
+        entry = f"partial[((o * channels + c) * blocks + b) * {sums} + {i}]"
         lines += [
-            f"for (int64_t c = 0; c < (total{i}_step ? channels : 1); ++c) {{",
+            "{",
             "  double total = 0;",
-            "  for (int64_t row = 0; row < outer * channels; ++row)",
-            f"    if (!total{i}_step || row % channels == c)",
-            f"      for (int64_t b = 0; b < blocks; ++b) total += partial[(row * blocks + b) * {sums} + {i}];",
-            f"  total{i}[c] = T(total);",
+            "  for (int64_t c = 0; c < channels; ++c) {",
+            "    for (int64_t o = 0; o < outer; ++o)",
+            f"      for (int64_t b = 0; b < blocks; ++b) total += {entry};",
+            f"    if (total{i}_step) {{ total{i}[c] = T(total); total = 0; }}",
+            "  }",
+            f"  if (!total{i}_step) total{i}[0] = T(total);",
             "}",
         ]
     return _indented([*lines, "free(partial);"], 2)

@@ -118,7 +118,12 @@ class ResultTable:
             return Text(text), [f"of {cell['count']}"] if missing else []
         nc = 0 < cell["seeds"] == cell["not_converged"]
         value = "NC" if nc else _mean(cell["mean"], cell["spread"], 1) if cell["seeds"] else "failed"
-        mark = ("*" if star and cell["best"] else "") + ("" if cell["deployable"] else "†")
+        tied = cell["indistinguishable"] and not cell["best"]
+        mark = (
+            ("*" if star and cell["best"] else "")
+            + ("≈" if tied else "")
+            + ("" if cell["deployable"] else "†")
+        )
         notes = []
         if cell["gap"] is not None and not nc:
             notes.append(f"({cell['gap']:.1f})")
@@ -147,6 +152,8 @@ class ResultTable:
         yield f"Top-1 % on {datasets}{at}{over} (hardware gap = Academic - hardware)."
         yield "Avg. HW: mean±population std over the hardware settings."
         yield f"{'Star' if star else 'Bold'}: best of the column."
+        if any(cell["indistinguishable"] and not cell["best"] for cell in cells):
+            yield "≈: not shown to differ from it (paired t test over seeds, 5 %, Holm)."
         if len(self.shown) > len(self.rows):
             yield "Avg. Arch.: mean±population std over the architectures."
         if any(cell["not_converged"] for cell in cells):

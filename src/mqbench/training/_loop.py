@@ -1,14 +1,11 @@
 """The training loop: SGD over global batches, watched, checkpointed, ended early when it has diverged."""
 
-import json
 import math
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
-import torch.distributed as dist
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -19,8 +16,9 @@ from mqbench.data._base import Batch, Splits
 from mqbench.record import CurvePoint
 from mqbench.training import _divergence as divergence
 from mqbench.training._batches import BatchPlan
+from mqbench.training._board import Board
 from mqbench.training._checkpoint import Checkpoint
-from mqbench.training._evaluation import evaluate
+from mqbench.training._evaluation import evaluate, some_images
 from mqbench.training._monitor import Monitor
 from mqbench.training._processes import (
     SynchronizedBatchNorm,
@@ -28,54 +26,14 @@ from mqbench.training._processes import (
     share_statistics,
     summed,
 )
-from mqbench.training._schedule import parameter_groups, rate_factor, warmup_steps
+from mqbench.training._result import Training
+from mqbench.training._schedule import optimizer_of, rate_factor, warmup_steps
+from mqbench.training._state import restore, state_of
+from mqbench.training._tally import Tally
 
 _LOOK_EVERY = 20  # steps between checks of the loss where a look waits for the device
-_HISTOGRAM_IMAGES = 64
 _SMOOTHING = 0.98  # of the loss that is watched for a blow-up
 Progress = Callable[[int, int], None]
-
-
-@dataclass(frozen=True)
-class Training:
-    """What a training gave.
-
-    Args:
-        curve: a point for each epoch.
-        not_converged: why it counts as not converged, None if it converged.
-        kind: which of the kinds of `divergence.KINDS` that is.
-        files: name to content of the diagnostics (paper appendix B).
-    """
-
-    curve: tuple[CurvePoint, ...]
-    not_converged: str | None = None
-    kind: divergence.Kind | None = None
-    files: dict[str, bytes] = field(default_factory=dict, compare=False)
-
-
-@dataclass
-class _Tally:
-    """Sums of loss and hits over images."""
-
-    loss: float = 0.0
-    correct: float = 0.0
-    images: float = 0.0
-
-    def add(self, loss: float, correct: float, images: float) -> None:
-        self.loss += loss * images
-        self.correct += correct
-        self.images += images
-
-    def of_all(self) -> "_Tally":
-        return _Tally(*summed(self.loss, self.correct, self.images))
-
-    @property
-    def accuracy(self) -> float:
-        return 100 * self.correct / max(self.images, 1)
-
-    @property
-    def mean_loss(self) -> float:
-        return self.loss / max(self.images, 1)
 
 
 def train(
@@ -91,6 +49,7 @@ def train(
     fabric: Fabric | None = None,
     checkpoint: Checkpoint | None = None,
     extra: str = "",
+    board: Board | None = None,
     progress: Progress = lambda done, total: None,
 ) -> Training:
     """Train ``model`` in place for ``recipe.epochs`` epochs, or for ``steps`` optimizer steps.
@@ -111,19 +70,24 @@ def train(
         fabric: of the process, where it was launched with others.
         checkpoint: where to go on from, and where to note how far the training is.
         extra: text of the caller that checkpoints keep.
+        board: TensorBoard's, if it is to be written.
         progress: called with (steps done, steps).
 
     Raises:
         RequestError: a global batch that the processes cannot make up.
         StoreError: the checkpoint cannot be written.
     """
+    if recipe.epochs == 0 and steps is None:  # nothing to cut into batches: any number of images will do
+        return Training(())
     compute = compute or Compute(accelerator="cpu", threads=torch.get_num_threads())
     fabric = fabric or Fabric(accelerator=compute.accelerator, devices=1, precision=compute.precision)
-    loop = _Loop(model, splits, recipe, seed, steps, sync_bn, compute, fabric)
+    loop = _Loop(model, splits, recipe, seed, steps, sync_bn, compute, fabric, board)
     return loop.run(quantizer_weight_decay, checkpoint, extra, progress)
 
 
 class _Loop:
+    # What a checkpoint holds (`_state`): model, optimizer, step, curve, monitor, tallies, smooth_loss.
+
     def __init__(
         self,
         model: nn.Module,
@@ -134,6 +98,7 @@ class _Loop:
         sync_bn: bool,
         compute: Compute,
         fabric: Fabric,
+        board: Board | None,
     ) -> None:
         self.model, self.splits, self.recipe, self.fabric = model, splits, recipe, fabric
         self.seed, self.sync_bn = seed, sync_bn
@@ -142,12 +107,12 @@ class _Loop:
         self.epochs = math.ceil(self.total / self.plan.steps)
         self.warmup = warmup_steps(self.total, self.plan.steps, recipe)
         self.compute = compute
-        self.monitor = Monitor(compute.monitor_steps)
+        self.monitor = Monitor(compute.monitor_steps, board if fabric.global_rank == 0 else None)
         self.look_every = 1 if fabric.device.type == "cpu" and fabric.world_size == 1 else _LOOK_EVERY
         self.step = 0
         self.smooth_loss: float | None = None
         self.curve: list[CurvePoint] = []
-        self.epoch_tally, self.window = _Tally(), _Tally()
+        self.epoch_tally, self.window = Tally(), Tally()
         self._pending: list[Tensor] = []
         """Loss, hits and images of micro-batches, still on the device."""
 
@@ -165,16 +130,12 @@ class _Loop:
         )
         if self.compute.channels_last:
             self.model.to(memory_format=torch.channels_last)
-        groups = parameter_groups(self.model, self.recipe, quantizer_weight_decay)
-        self.optimizer = torch.optim.SGD(
-            [group for group in groups if group["params"]] or [{"params": []}],
-            lr=self.recipe.learning_rate,
-            momentum=self.recipe.momentum,
-            nesterov=True,
-        )
+        self.optimizer = optimizer_of(self.model, self.recipe, quantizer_weight_decay)
         module: Any = torch.compile(self.model) if self.compute.compile else self.model
         self.module, self.stepper = self.fabric.setup(module, self.optimizer)
-        self._resume(checkpoint)
+        saved = checkpoint.load() if checkpoint is not None else None
+        if saved is not None:
+            restore(self, saved)
         if self.fabric.global_rank:
             torch.manual_seed(self.seed + self.fabric.global_rank)  # dropout of another process
         while self.step < self.total:
@@ -183,11 +144,11 @@ class _Loop:
                 return self._result(*ended)
             point = self.curve[-1]
             if divergence.is_dead(self.curve, self.epochs, self.splits.classes):
-                kind = divergence.kind_at_chance(self._some_logits())
+                kind = self._chance()
                 return self._result(kind, f"{kind} after {point.epoch} epochs")
             self._save(checkpoint, extra)
         if self.curve and divergence.is_at_chance(self.curve[-1].test_accuracy, self.splits.classes):
-            kind = divergence.kind_at_chance(self._some_logits())
+            kind = self._chance()
             return self._result(kind, f"{kind} at the end")
         return self._result(None, None)
 
@@ -229,7 +190,7 @@ class _Loop:
                 test_accuracy=self.monitor.curve[-1]["test_accuracy"],
             )
         )
-        self.epoch_tally = _Tally()
+        self.epoch_tally = Tally()
         return None
 
     def _batches(self, epoch: int, begin: int, end: int) -> Iterator[Batch]:
@@ -287,7 +248,7 @@ class _Loop:
 
     def _look(self, epoch: int, rate: float) -> None:
         self._flush()
-        window, self.window = self.window.of_all(), _Tally()
+        window, self.window = self.window.of_all(), Tally()
         with first_process_statistics(self.model) if not self.sync_bn else nullcontext():
             test = evaluate(
                 self.module,
@@ -305,21 +266,17 @@ class _Loop:
             train_loss=window.mean_loss,
         )
 
-    @torch.no_grad()
-    def _some_logits(self) -> Tensor:
+    def _chance(self) -> divergence.Kind:
         self.module.eval()
-        logits: Tensor = self.module(self._some_images())
-        return logits
-
-    def _some_images(self) -> Tensor:
-        pick = torch.arange(min(_HISTOGRAM_IMAGES, len(self.splits.test)))
-        images, _ = next(iter(self.splits.test.batches([pick], device=self.fabric.device)))
-        return images
+        with torch.no_grad():
+            return divergence.kind_at_chance(
+                self.model, self.module(some_images(self.splits, self.fabric.device))
+            )
 
     def _result(self, kind: divergence.Kind | None, reason: str | None) -> Training:
         files: dict[str, bytes] = {}
         if self.monitor.curve and self.fabric.global_rank == 0:
-            files = self.monitor.files(self.model, self._some_images())
+            files = self.monitor.files(self.model, some_images(self.splits, self.fabric.device))
         return Training(tuple(self.curve), reason, kind, files)
 
     # -- checkpoints --------------------------------------------------------------------------------
@@ -336,51 +293,6 @@ class _Loop:
         if checkpoint is None or self.step == self.total:
             return
         self._flush()
-        own: dict[str, Any] = {"random": torch.get_rng_state(), "buffers": dict(self.model.named_buffers())}
-        if self.fabric.device.type == "cuda":
-            own["cuda"] = torch.cuda.get_rng_state()
-        every: list[Any] = [own]
-        if self.plan.processes > 1:
-            every = [None] * self.plan.processes
-            dist.all_gather_object(every, own)
-        plain = {
-            "curve": [point.model_dump() for point in self.curve],
-            "monitor": self.monitor.state(),
-            "epoch": asdict(self.epoch_tally.of_all()),
-            "window": asdict(self.window.of_all()),
-            "smooth_loss": self.smooth_loss,
-        }
+        state = state_of(self, extra)
         if self.fabric.global_rank == 0:
-            checkpoint.save(
-                {
-                    "step": self.step,
-                    "total": self.total,
-                    "model": self.model.state_dict(),
-                    "optimizer": self.optimizer.state_dict(),
-                    "processes": every,
-                    "plain": json.dumps(plain),
-                    "extra": extra,
-                }
-            )
-
-    def _resume(self, checkpoint: Checkpoint | None) -> None:
-        """Go on from a checkpoint of the same training on the same number of processes."""
-        state = checkpoint.load() if checkpoint is not None else None
-        if state is None or state["total"] != self.total or len(state["processes"]) != self.plan.processes:
-            return
-        self.model.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        own = state["processes"][self.fabric.global_rank]
-        buffers = dict(self.model.named_buffers())
-        for name, value in own["buffers"].items():
-            buffers[name].copy_(value)
-        torch.set_rng_state(own["random"])
-        if "cuda" in own:
-            torch.cuda.set_rng_state(own["cuda"])
-        self.step = state["step"]
-        plain = json.loads(state["plain"])
-        self.curve = [CurvePoint.model_validate(point) for point in plain["curve"]]
-        self.monitor.restore(plain["monitor"])
-        self.smooth_loss = plain["smooth_loss"]
-        if self.fabric.global_rank == 0:  # the sums are of all processes
-            self.epoch_tally, self.window = _Tally(**plain["epoch"]), _Tally(**plain["window"])
+            checkpoint.save(state)

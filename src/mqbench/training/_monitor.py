@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from mqbench.algorithms._levels import LevelQuantizer
 from mqbench.preparation import quantizers
 from mqbench.quantizer import FakeQuantize
+from mqbench.training._board import Board
 
 CURVE, RANGES, HISTOGRAMS = "curve.parquet", "quantizers.parquet", "histograms.safetensors"
 EMA = 0.3  # the share of the old value (paper appendix B.1)
@@ -25,10 +26,12 @@ class Monitor:
 
     Args:
         every: optimizer steps between two looks; there is one at the end of each epoch too.
+        board: is told of each look.
     """
 
-    def __init__(self, every: int) -> None:
+    def __init__(self, every: int, board: Board | None = None) -> None:
         self.every = every
+        self.board = board
         self.curve: list[Row] = []
         self.ranges: list[Row] = []
 
@@ -41,7 +44,10 @@ class Monitor:
             row[f"{name}_ema"] = EMA * before + (1 - EMA) * value
         self.curve.append(row)
         when = {"step": where["step"], "epoch": where["epoch"]}
-        self.ranges += [{**when, **_parameters(name, fq)} for name, fq in quantizers(model)]
+        ranges = [{**when, **_parameters(name, fq)} for name, fq in quantizers(model)]
+        self.ranges += ranges
+        if self.board is not None:
+            self.board.add(row, ranges)
 
     def state(self) -> dict[str, list[Row]]:
         """Plain values, for a checkpoint."""

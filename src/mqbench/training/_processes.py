@@ -19,13 +19,16 @@ from torch.overrides import TorchFunctionMode
 
 from mqbench.compute import Compute
 from mqbench.errors import RequestError
-from mqbench.folding._statistics import is_distributed, joint_statistics
+from mqbench.folding._statistics import joint_statistics
 from mqbench.layers import QuantizedLayer
+from mqbench.processes import is_distributed
 from mqbench.quantizer import FakeQuantize
 
 T = TypeVar("T")
 _NAMES = signature(DistributedDataParallel.__init__).parameters
-_BUFFERS = "forward_sync_buffers" if "forward_sync_buffers" in _NAMES else "broadcast_buffers"
+_KEEP_BUFFERS: dict[str, Any] = {
+    "forward_sync_buffers" if "forward_sync_buffers" in _NAMES else "broadcast_buffers": False
+}
 _STARTED = (("RANK", "WORLD_SIZE"), ("SLURM_PROCID", "SLURM_NTASKS"))
 
 
@@ -91,7 +94,7 @@ def _strategy(compute: Compute) -> str | Strategy:
     return DDPStrategy(
         start_method="popen" if started_outside() else "spawn",
         # statistics are joint where they are to be; the first process must not overwrite the others'
-        **{_BUFFERS: False},
+        **_KEEP_BUFFERS,
     )
 
 
@@ -180,3 +183,14 @@ def summed(*values: float) -> tuple[float, ...]:
     total = torch.tensor(values, dtype=torch.float64, device=device)
     dist.all_reduce(total)
     return tuple(total.tolist())
+
+
+@contextmanager
+def threads(count: int) -> Iterator[None]:
+    """Inside, torch uses that many CPU threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -1,4 +1,4 @@
-"""From records to the paper's numbers: cells, hardware gap, robustness (SPEC section 12).
+"""Records to cells, hardware gap and robustness (SPEC section 12).
 
 All accuracies are top-1 in percent. A run that did not converge (NC) counts as 0, as in the paper; a run
 that failed, or was not made, is missing data and counts as nothing.

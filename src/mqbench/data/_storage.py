@@ -1,12 +1,14 @@
 """Where images are stored: what every kind of storage gives, and the library that reads them."""
 
 import importlib
+import importlib.util
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Protocol
 
 from mqbench.errors import RequestError
 
+_LIBRARIES = ("datasets", "torchvision")  # Pillow and pyarrow come with them
 Tables = Mapping[str, Any]  # split name -> datasets.Dataset
 
 
@@ -30,23 +32,23 @@ class Source(Protocol):
         """The stored splits.
 
         Raises:
-            RequestError: the library that reads them is missing, or there is no network.
+            RequestError: they are on the hub, and there is no network.
             DataError: damaged files.
         """
         ...
 
 
+def check_libraries() -> None:
+    """Raise ``RequestError`` unless what reads and transforms images is installed; imports none of it."""
+    missing = [name for name in _LIBRARIES if importlib.util.find_spec(name) is None]
+    if missing:
+        raise RequestError(f"this dataset needs {' and '.join(missing)}: pip install 'mqbench[vision]'")
+
+
 @contextmanager
 def datasets_library() -> Iterator[Any]:
-    """Hugging Face ``datasets``, imported when it is needed and without its progress bars.
-
-    Raises:
-        RequestError: it is not installed.
-    """
-    try:
-        library = importlib.import_module("datasets")
-    except ImportError:
-        raise RequestError("this dataset needs datasets: pip install 'mqbench[vision]'") from None
+    """Hugging Face ``datasets``, imported when it is needed and without its progress bars."""
+    library: Any = importlib.import_module("datasets")
     shown = not library.utils.are_progress_bars_disabled()
     library.disable_progress_bars()  # they would run into the display of `mqbench run`
     try:
