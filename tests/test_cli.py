@@ -330,7 +330,7 @@ LONG = "n" * 300
             "run --weight-calibration number --algorithm minmax --load number.py",
             ["OBSERVER", "subclass of Observer"],
         ),
-        ("run --executor number --load number.py", ["EXECUTOR", "number.py", "Callable"]),
+        ("run --executor number --load number.py", ["EXECUTOR", "number.py", "Executor"]),
         ("run --algorithm float --backend tvmm", ["float", "backend"]),
         ("run default --algorithm float --bits 2", ["float", "bits"]),
         ("run --load none.py", ["none.py", "No such file"]),

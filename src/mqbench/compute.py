@@ -1,5 +1,6 @@
 """Where and how a run is computed: devices, processes, precision; nothing of it names a setting."""
 
+import os
 from dataclasses import dataclass, fields
 from typing import Literal, get_args
 
@@ -7,6 +8,19 @@ from mqbench.errors import RequestError
 
 Precision = Literal["32-true", "64-true", "bf16-mixed", "16-mixed"]
 Accelerator = Literal["auto", "cpu", "gpu", "mps"]
+_STARTED = (("RANK", "WORLD_SIZE"), ("SLURM_PROCID", "SLURM_NTASKS"))
+
+
+def started_outside() -> bool:
+    """Several processes were started for us, by torchrun or Slurm."""
+    return any(rank in os.environ and int(os.environ.get(size, "1")) > 1 for rank, size in _STARTED)
+
+
+def is_main_process() -> bool:
+    """This process is the one that writes and speaks, among those that torchrun or Slurm started."""
+    if not started_outside():
+        return True
+    return all(os.environ.get(rank, "0") == "0" for rank, _ in _STARTED)
 
 
 @dataclass(frozen=True, kw_only=True)

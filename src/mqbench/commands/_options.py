@@ -8,10 +8,12 @@ from cyclopts.validators import Number
 
 from mqbench.arguments import Axes, whole
 from mqbench.compute import Accelerator, Compute, Precision
+from mqbench.errors import RequestError
 
 Whole = Annotated[int, Parameter(converter=whole)]
 Count = Annotated[int, Parameter(validator=Number(gte=1), converter=whole)]
 Files = Annotated[tuple[str, ...], Parameter(negative=(), show_default=False)]
+Pairs = Annotated[tuple[str, ...], Parameter(negative=(), show_default=False)]
 Flag = Annotated[bool, Parameter(negative=(), show_default=False)]
 Json = Annotated[bool, Parameter(name="--json", negative=(), show_default=False)]
 NO_AXES = Axes()
@@ -54,3 +56,16 @@ class ComputeOptions:
 
 
 ONE_THREAD = ComputeOptions()
+
+
+def pairs(given: tuple[str, ...]) -> dict[str, str]:
+    """Name to value of options that are written ``name=value``."""
+    options: dict[str, str] = {}
+    for text in given:
+        name, equals, value = text.partition("=")
+        if not equals or not name:
+            raise RequestError(f"got {text!r} where name=value is expected")
+        if name in options:
+            raise RequestError(f"{name} is given twice")
+        options[name] = value
+    return options

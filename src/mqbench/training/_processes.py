@@ -1,6 +1,5 @@
 """Processes that train together: how they start, and batch statistics that are theirs in common."""
 
-import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from inspect import signature
@@ -17,7 +16,7 @@ from torch.nn import functional as F
 from torch.nn.parallel import DistributedDataParallel
 from torch.overrides import TorchFunctionMode
 
-from mqbench.compute import Compute
+from mqbench.compute import Compute, started_outside
 from mqbench.errors import RequestError
 from mqbench.folding._statistics import joint_statistics
 from mqbench.layers import QuantizedLayer
@@ -29,19 +28,6 @@ _NAMES = signature(DistributedDataParallel.__init__).parameters
 _KEEP_BUFFERS: dict[str, Any] = {
     "forward_sync_buffers" if "forward_sync_buffers" in _NAMES else "broadcast_buffers": False
 }
-_STARTED = (("RANK", "WORLD_SIZE"), ("SLURM_PROCID", "SLURM_NTASKS"))
-
-
-def started_outside() -> bool:
-    """Several processes were started for us, by torchrun or Slurm."""
-    return any(rank in os.environ and int(os.environ.get(size, "1")) > 1 for rank, size in _STARTED)
-
-
-def is_main_process() -> bool:
-    """This process is the one that writes and speaks, among those that torchrun or Slurm started."""
-    if not started_outside():
-        return True
-    return all(os.environ.get(rank, "0") == "0" for rank, _ in _STARTED)
 
 
 def launch(compute: Compute, work: Callable[..., T], *arguments: Any) -> T:
