@@ -121,7 +121,7 @@ def test_synchronised_batch_norm_still_replaces() -> None:
     assert sum(isinstance(m, nn.SyncBatchNorm) for m in q.modules()) == count > 0
 
 
-def test_layers_keep_no_quantized_input() -> None:
+def test_layers_keep_no_quantized_input(monkeypatch: pytest.MonkeyPatch) -> None:
     """What backward needs of a quantized input is made again: fewer tensors are saved than without."""
     q = prepared("tensorrt", "lsq", 4, torch.float32)
     saved: dict[int, int] = {}
@@ -134,11 +134,9 @@ def test_layers_keep_no_quantized_input() -> None:
         q(images())
     recomputed = sum(saved.values())
     saved.clear()
-    original = layers.recomputed
-    layers.recomputed = lambda *_: torch.autograd.graph.saved_tensors_hooks(note, lambda t: t)
-    try:
-        with torch.autograd.graph.saved_tensors_hooks(note, lambda t: t):
-            q(images())
-    finally:
-        layers.recomputed = original
+    monkeypatch.setattr(
+        layers, "recomputed", lambda *_: torch.autograd.graph.saved_tensors_hooks(note, lambda t: t)
+    )
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda t: t):
+        q(images())
     assert recomputed < sum(saved.values())

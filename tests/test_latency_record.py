@@ -103,5 +103,7 @@ def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert all(len(r["milliseconds"]) == 2 for r in found["records"])
     assert main(["latency", "--show", "--store", store]) == 0
     assert "torch_fbgemm" in capsys.readouterr().out
-    assert main([*command, "--backend", "acl", "--store", store]) == 2
-    assert "graph 1 leaves the output" in capsys.readouterr().err
+    assert main(["latency", "resnet20", "--runtime", "tensorflow", "--store", store]) == 2
+    assert "unknown runtime 'tensorflow'" in capsys.readouterr().err
+    assert main(["latency", "resnet21", "--store", store]) == 2
+    assert "unknown architecture 'resnet21'" in capsys.readouterr().err

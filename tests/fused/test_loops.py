@@ -47,7 +47,7 @@ DEFINITIONS = {
 
 def both(
     monkeypatch: pytest.MonkeyPatch, definition: Elementwise, x: Tensor, *arguments: Any, **options: Any
-) -> list[list[Any]]:
+) -> tuple[list[Any], list[Any]]:
     """Everything forward and backward give, fused and plain."""
     found = []
     gradient = values(*x.shape, seed=1, dtype=x.dtype)
@@ -57,7 +57,7 @@ def both(
         y = definition.forward(x, *arguments, **options)
         dx, affine, totals = definition.backward(gradient, x, *arguments, **options)
         found.append([y, dx, *(affine or ()), *(t for t in totals if t is not None)])
-    return found
+    return found[0], found[1]
 
 
 def agree(fused: list[Tensor], plain: list[Tensor], exact: bool = True) -> None:
@@ -143,7 +143,7 @@ def test_sums_do_not_depend_on_threads() -> None:
         torch.set_num_threads(threads)
         sums.append(lsq.AFTER_ROUNDING.backward(gradient, x, given, GRID)[2])
     torch.set_num_threads(before)
-    assert all(torch.equal(a, b) for a, b in zip(*sums, strict=True))  # type: ignore[arg-type]
+    assert all(torch.equal(a, b) for a, b in zip(*sums, strict=True))
 
 
 def test_tanh_is_exact_to_the_last_places() -> None:

@@ -2,11 +2,13 @@
 
 import sys
 from collections.abc import Iterable
+from importlib import import_module
 from typing import Annotated, Any
 
 from cyclopts import Parameter
 from rich.console import Console
 
+import mqbench
 from mqbench.commands._options import Count, Flag, Json
 from mqbench.commands._print import console_of, print_json
 from mqbench.errors import RequestError
@@ -54,6 +56,11 @@ def latency(
         records.check_readable()
         _print(list(latency_records(records)), cpu, as_json)
         return 0
+    runtimes: Any = import_module("mqbench.deploy.runtimes")
+    for engine in runtime:
+        runtimes.check(engine)
+    for name in architectures:
+        mqbench.architectures.check(name)
     records.check_writable()
     made, refused = [], {}
     console = Console(stderr=True, highlight=False)
@@ -131,7 +138,6 @@ def _installed() -> list[str]:
 def _program(name: str, backend: str, image_size: int) -> Any:
     import torch
 
-    import mqbench
     from mqbench.deploy.lowering import lower
 
     torch.manual_seed(0)

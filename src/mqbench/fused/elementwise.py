@@ -191,8 +191,9 @@ class Elementwise:
         **named: Any,
     ) -> Any:
         behind = x if mean is None else (x - mean) * factor + shift
-        dx, *terms = self._backward(gradient, torch.clamp(behind, lower, upper), *self._ordered(named))
-        dx = torch.where((behind <= lower) | (behind >= upper), 0.0, dx)
+        inside, *terms = self._backward(gradient, torch.clamp(behind, lower, upper), *self._ordered(named))
+        assert inside is not None
+        dx = torch.where((behind <= lower) | (behind >= upper), 0.0, inside)
         return (dx, *([] if mean is None else [dx * (x - mean), dx]), *terms)
 
     def _ordered(self, named: dict[str, Any]) -> list[Any]:
