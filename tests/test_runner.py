@@ -185,7 +185,11 @@ def test_given_weights_are_the_float_network(store: Store, tmp_path: Path) -> No
     trained = quantized().float_setting
     file = tmp_path / "weights.safetensors"
     file.write_bytes(store.file(trained, runner.WEIGHTS).read_bytes())
-    options = {"architecture": "digits_resnet", "dataset": "digits", "weights": f"file:{file}"}
+    options: dict[str, Any] = {
+        "architecture": "digits_resnet",
+        "dataset": "digits",
+        "weights": f"file:{file}",
+    }
     setting = Setting(**options, algorithm="ptq", backend="fbgemm", bits=8, epochs=0)
     place = Store(tmp_path / "runs")
     record = runner.run(setting, store=place)
