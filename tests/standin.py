@@ -135,3 +135,38 @@ def run_endlessly(
     if setting.algorithm != FLOAT:
         time.sleep(600)
     return record
+
+
+def run_reporting(
+    setting: Setting, *, store: Store, data: str | None, compute: Compute, progress: Progress
+) -> Record:
+    """Takes long enough for its news to arrive before it does."""
+    record = run(setting, store=store, data=data, compute=compute, progress=progress)
+    time.sleep(0.3)
+    return record
+
+
+def run_disturbed(
+    setting: Setting, *, store: Store, data: str | None, compute: Compute, progress: Progress
+) -> Record:
+    """Seed 1 of academic is killed the first time; seed 2 of academic raises, that of another is always killed."""
+    if setting.seed == 2 and setting.backend == "academic":
+        _note(data, setting)
+        raise ArithmeticError("seed 2 is bad")
+    if setting.seed == 2:
+        _note(data, setting)
+        os.kill(os.getpid(), signal.SIGKILL)
+    if setting.backend == "academic":
+        return run_killed_once(setting, store=store, data=data, compute=compute, progress=progress)
+    return run(setting, store=store, data=data, compute=compute, progress=progress)
+
+
+def run_when_told(
+    setting: Setting, *, store: Store, data: str | None, compute: Compute, progress: Progress
+) -> Record:
+    """Quantized runs wait for a file named go."""
+    record = run(setting, store=store, data=data, compute=compute, progress=progress)
+    assert data is not None
+    while setting.algorithm != FLOAT and not Path(data, "go").exists():
+        time.sleep(0.05)
+    return record

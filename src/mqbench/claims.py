@@ -12,7 +12,7 @@ import uuid
 from contextlib import suppress
 from pathlib import Path
 from threading import Event, Thread
-from typing import Self
+from typing import Any, Self
 
 BEAT = 5.0
 PATIENCE = 60.0
@@ -88,11 +88,10 @@ class Claims:
         path = self._path(name)
         try:
             sign = path.stat().st_mtime_ns
-            text = path.read_text()
+            holder = _holder(path.read_text())
         except OSError:
             self._seen.pop(name, None)
             return False
-        holder = json.loads(text) if text else {}  # empty: it is being written
         if holder.get("host") == socket.gethostname() and not _lives(holder["pid"]):
             return False
         now = time.monotonic()
@@ -123,6 +122,14 @@ class Claims:
             os.link(away, path)
         away.unlink()
         return False
+
+
+def _holder(text: str) -> dict[str, Any]:
+    try:
+        holder: dict[str, Any] = json.loads(text)
+    except ValueError:  # it is being written
+        return {}
+    return holder
 
 
 def _inode(path: Path) -> int | None:
