@@ -57,6 +57,12 @@ def test_keys_tell_settings_apart(one: Setting, other: Setting) -> None:
         ("graph", 2),
         ("sync_bn", False),
         ("first_last_bits", 4),
+        ("granularity", "per_channel"),
+        ("symmetric_weights", False),
+        ("symmetric_activations", False),
+        ("power_of_two", True),
+        ("adaptive_sign", True),
+        ("shared_concat", False),
         ("weight_calibration", "mse"),
         ("activation_calibration", "mse"),
         ("calibration_images", 7),
@@ -71,6 +77,7 @@ def test_keys_tell_settings_apart(one: Setting, other: Setting) -> None:
         ("weights", "timm"),
         ("seed", 1),
         ("float_seed", 1),
+        ("float_epochs", 3),
     ],
 )
 def test_every_field_is_in_the_key(field: str, value: object) -> None:
@@ -130,6 +137,9 @@ def test_the_float_setting_keeps_only_what_the_float_network_depends_on(setting:
         {"learning_rate": float("nan")},
         {"seed": -1},
         {"batch_size": 0},
+        {"granularity": "channel"},
+        {"power_of_two": 2},
+        {"algorithm": "float", "power_of_two": True},
         {"sead": 1},
     ],
 )

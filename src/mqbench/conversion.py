@@ -8,6 +8,7 @@ from torch import Tensor, fx, nn
 
 from mqbench import functional as F
 from mqbench.absorption import release
+from mqbench.attention import QuantizedAttention
 from mqbench.errors import IncompatibleError, RequestError
 from mqbench.layers import DeployedLayer, QuantizedLayer
 from mqbench.plan import Plan
@@ -78,7 +79,10 @@ def convert(model: fx.GraphModule) -> fx.GraphModule:
     made: dict[str, nn.Module] = {}
     for node in list(deployed.graph.nodes):
         module = modules.get(str(node.target)) if node.op == "call_module" else None
-        if isinstance(module, QuantizedLayer):
+        if isinstance(module, QuantizedAttention):
+            for path, quantizer in module.write_out(deployed.graph, node).items():
+                made[path] = DeployedQuantizer(quantizer)
+        elif isinstance(module, QuantizedLayer):
             tensors = [_value(deployed, argument) for argument in node.args[1:]]
             node.args = node.args[:1]
             made.setdefault(str(node.target), _deploy(module, tensors))

@@ -4,7 +4,7 @@ from mqbench.algorithm import Algorithm
 from mqbench.algorithms._clipping import ClippedActivation
 from mqbench.algorithms._ranges import MovingRange, RangeQuantizer, WeightRange
 from mqbench.architectures._base import Architecture, Recipe
-from mqbench.backends._base import Backend
+from mqbench.backends._base import Backend, Overrides
 from mqbench.data._base import Dataset, Preprocessing, Split, Splits, TensorSplit
 from mqbench.folding._base import BatchNormTensors, Folding
 from mqbench.functional import apply, uniform
@@ -25,6 +25,7 @@ __all__ = [
     "Folding",
     "MovingRange",
     "Observer",
+    "Overrides",
     "Preprocessing",
     "QParams",
     "QuantScheme",

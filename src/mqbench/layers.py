@@ -9,10 +9,11 @@ from torch.nn import functional as F
 
 from mqbench.data_layer import data_convolution
 from mqbench.folding._base import BatchNormTensors, Folding, StatisticsAverage, unfolded_output
-from mqbench.folding._statistics import batch_statistics, is_distributed, joint_statistics
+from mqbench.folding._statistics import batch_statistics, joint_statistics
 from mqbench.functional import broadcast, dequantize
 from mqbench.fused.norm import DeferredNorm
 from mqbench.fused.recompute import recomputed
+from mqbench.processes import is_distributed
 from mqbench.quantizer import FakeQuantize
 
 
@@ -160,6 +161,16 @@ class DeployedLayer(nn.Module):
         integers = self.weight_integers.to(torch.int32)
         scale = broadcast(self.weight_scale, integers, self.channel_axis)
         return dequantize(integers, scale, broadcast(self.weight_zero_point, integers, self.channel_axis))
+
+    @property
+    def function(self) -> str:
+        """``conv1d``, ``conv2d``, ``conv3d`` or ``linear``."""
+        return str(self._op.__name__)
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Stride, padding, dilation and groups, as far as the function has them."""
+        return dict(self._options)
 
     def forward(self, x: Tensor) -> Tensor:
         """The layer with its dequantized weight."""

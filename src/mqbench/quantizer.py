@@ -47,6 +47,8 @@ class FakeQuantize(nn.Module, ABC):
         scheme: the grid in use (after the adaptive sign was decided).
         nonnegative: whether the calibration data had no negative value.
         enabled: with False the input passes through unchanged.
+        batches_per_step: batches (of other processes, or accumulated) that share an optimizer step with
+            each that passes; a gradient scale that counts elements counts theirs.
         calibrated_with: the observer of the last calibration, None for the algorithm's own.
         observer: the algorithm's own choice of calibration.
         needs_calibration: refuses to work before it has seen data.
@@ -83,6 +85,7 @@ class FakeQuantize(nn.Module, ABC):
         self.channel_axis = (channel_axis or 0) if scheme.per_channel else None
         self.channels = channels if scheme.per_channel else None
         self.enabled = True
+        self.batches_per_step = 1
         self._observing = False
         self._own = True
         self._chosen: str | None = None
@@ -133,6 +136,11 @@ class FakeQuantize(nn.Module, ABC):
     def integer_range(self) -> tuple[int, int]:
         """Smallest and largest integer that `quantize` gives."""
         return self.scheme.quant_min, self.scheme.quant_max
+
+    @property
+    def joint_batches(self) -> int:
+        """Batches whose elements share an optimizer step: for weights always one."""
+        return self.batches_per_step if self.role == "activation" else 1
 
     # -- the public face --------------------------------------------------------------------------
 

@@ -10,6 +10,7 @@ from mqbench import functional as F
 from mqbench.errors import CalibrationError, RequestError
 from mqbench.fused.activation import Clip
 from mqbench.observers._base import Observer
+from mqbench.processes import greatest_of_all, least_of_all
 from mqbench.quantizer import FakeQuantize
 from mqbench.scheme import QParams, QuantScheme
 
@@ -161,7 +162,7 @@ class MovingRange(RangeQuantizer):
         if self.training:
             if x.numel() == 0:
                 raise CalibrationError("an empty batch has no range")
-            batch = self.batch_range(x.tensor.detach(), x.clip)
+            batch = self.joint_range(*self.batch_range(x.tensor.detach(), x.clip))
             self.set_range(*self._moved((self.range_min, self.range_max), batch))
 
     def apply_qparams(self, qparams: QParams, observer: Observer, *, own: bool) -> None:
@@ -169,6 +170,10 @@ class MovingRange(RangeQuantizer):
             super().apply_qparams(qparams, observer, own=own)
         elif self._average is not None:
             self.set_range(*self._average)
+
+    def joint_range(self, lo: Tensor, hi: Tensor) -> tuple[Tensor, Tensor]:
+        """The range of the batches of all processes, from that of one."""
+        return least_of_all(lo), greatest_of_all(hi)
 
     def _moved(self, old: tuple[Tensor, Tensor], batch: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
         lo, hi = (o.lerp(b.to(o), 1 - self.momentum) for o, b in zip(old, batch, strict=True))

@@ -20,6 +20,7 @@ from mqbench.algorithm import Algorithm
 from mqbench.algorithms._ranges import MovingRange, WeightRange, by_channel, clipped_range, std_mean
 from mqbench.fused.activation import Clip
 from mqbench.fused.elementwise import Elementwise
+from mqbench.processes import mean_of_all
 
 ALPHA = 0.4
 DEVIATIONS = 2.6
@@ -84,6 +85,9 @@ class DSQActivation(MovingRange):
         samples = x.reshape(x.shape[0], -1) if x.dim() else x.reshape(1, 1)
         lo, hi = clipped_range(torch.aminmax(samples, dim=1), clip)
         return lo.mean(), hi.mean()
+
+    def joint_range(self, lo: Tensor, hi: Tensor) -> tuple[Tensor, Tensor]:  # noqa: D102
+        return mean_of_all(lo), mean_of_all(hi)
 
     def estimate(self, x: F.Incoming, scale: Tensor, zero_point: Tensor | None) -> Tensor:  # noqa: D102
         return F.apply(SOFT_STAIRCASE, x, (scale, zero_point, scale), self.integer_range())

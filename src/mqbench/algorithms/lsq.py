@@ -132,7 +132,7 @@ class LSQ(FakeQuantize):
 
     def fake_quantize_incoming(self, x: F.Incoming) -> Tensor:  # noqa: D102
         scheme = self.scheme
-        elements = max(x.numel() // self.step_size.numel(), 1)
+        elements = max(x.numel() // self.step_size.numel(), 1) * self.joint_batches
         gradient_scale = 1 / math.sqrt(elements * scheme.quant_max)
         scale: Tensor = _DeployedScale.apply(self.step_size, scheme, gradient_scale)
         zero_point = None

@@ -32,11 +32,20 @@ class Preprocessing:
 
 
 class Split(ABC):
-    """The images and labels of one part of a dataset."""
+    """The images and labels of one part of a dataset.
 
-    @abstractmethod
+    Attributes:
+        labels: class of every image, int64 ``[N]``, on the CPU.
+        workers: processes that decode ahead where images are read when they are used; 0 decodes in this
+            process, None leaves the number to the split. The images are the same for every number.
+    """
+
+    labels: Tensor
+    workers: int | None = None
+
     def __len__(self) -> int:
         """Number of images."""
+        return len(self.labels)
 
     @abstractmethod
     def batches(
@@ -80,16 +89,28 @@ def _unchecked(folder: str | None) -> None:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Facts:
+    """The size of a dataset: numbers of images and classes, channels, height and width of an input."""
+
+    train_images: int
+    test_images: int
+    classes: int
+    image_shape: tuple[int, int, int]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Dataset:
     """One dataset.
 
     Args:
         open: (data folder or None, preprocessing) -> splits.
         check: raises `RequestError`, without reading the data, if it is not in the folder.
+        facts: its size, where that is known without the data.
     """
 
     open: Callable[[str | None, Preprocessing], Splits]
     check: Callable[[str | None], None] = _unchecked
+    facts: Facts | None = None
 
 
 class TensorSplit(Split):
@@ -102,9 +123,6 @@ class TensorSplit(Split):
 
     def __init__(self, images: Tensor, labels: Tensor) -> None:
         self.images, self.labels = images, labels
-
-    def __len__(self) -> int:
-        return len(self.labels)
 
     def batches(
         self, picks: Iterable[Tensor], *, augment: int | None = None, device: Device = "cpu"

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 import torch
 import torch.distributed as dist
 from torch import Tensor
-from torch.distributed.nn.functional import all_reduce
+
+from mqbench.processes import sum_of_all
 
 from mqbench.fused.norm import can_defer, fused_statistics
 
@@ -33,11 +34,6 @@ def combine_statistics(
     return mean, ((torch.stack(list(variances)) + (torch.stack(list(means)) - mean) ** 2) * weights).sum(0)
 
 
-def is_distributed() -> bool:
-    """Several processes train together."""
-    return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
-
-
 def joint_statistics(output: Tensor) -> tuple[Tensor, Tensor, int]:
     """`batch_statistics` of the batches of all processes; gradients flow to every process.
 
@@ -47,6 +43,6 @@ def joint_statistics(output: Tensor) -> tuple[Tensor, Tensor, int]:
     total = torch.tensor(count, dtype=torch.float64, device=output.device)
     dist.all_reduce(total)
     share = (count / total).to(mean.dtype)
-    joint_mean = all_reduce(mean * share)
-    joint_variance = all_reduce((variance + (mean - joint_mean) ** 2) * share)
+    joint_mean = sum_of_all(mean * share)
+    joint_variance = sum_of_all((variance + (mean - joint_mean) ** 2) * share)
     return joint_mean, joint_variance, int(total)
