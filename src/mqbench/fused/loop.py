@@ -7,10 +7,10 @@ from math import prod
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 from mqbench.fused import build
-from mqbench.fused.emit import emit
+from mqbench.fused.emit import UnsupportedOperation, emit
 
 SERIAL = 1 << 15
 """Elements up to which one thread is faster than many."""
@@ -68,12 +68,20 @@ class Loop:
     def compiled(self, dtypes: tuple[torch.dtype, ...]) -> Any:
         """The C function for these types of the elements and of each parameter; None if there cannot be one."""
         if dtypes not in self._compiled:
-            library = build.library(self._text(dtypes=dtypes)) if build.is_wanted() else None
+            library = self._library(dtypes) if build.is_wanted() else None
             run = None if library is None else library.run
             if run is not None:
                 run.restype, run.argtypes = None, self._signature
             self._compiled[dtypes] = run
         return self._compiled[dtypes]
+
+    def _library(self, dtypes: tuple[torch.dtype, ...]) -> ctypes.CDLL | None:
+        try:
+            text = self._text(dtypes=dtypes)
+        except (UnsupportedOperation, fx.proxy.TraceError) as error:
+            build.warn(f"one of them has no such form: {error}")
+            return None
+        return build.library(text)
 
     def __call__(
         self,
