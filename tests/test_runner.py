@@ -190,7 +190,7 @@ def test_given_weights_are_the_float_network(store: Store, tmp_path: Path) -> No
         "dataset": "digits",
         "weights": f"file:{file}",
     }
-    setting = Setting(**options, algorithm="ptq", backend="fbgemm", bits=8, epochs=0)
+    setting = Setting(**options, algorithm="ptq", backend="fbgemm", bits=(8, 8), epochs=0)
     place = Store(tmp_path / "runs")
     record = runner.run(setting, store=place)
     network, original = place.get(setting.float_setting.key), store.get(trained.key)
