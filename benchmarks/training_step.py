@@ -107,7 +107,8 @@ def peak_bytes(contender: Contender, compiled: bool) -> int:
     """Peak resident memory of training steps above that before them, in a process of its own."""
     code = (
         "import json, sys; sys.path.insert(0, sys.argv[1]); import training_step as t, torch; "
-        "torch.set_num_threads(1); print(t.measured_here(t.Contender(**json.loads(sys.argv[2])), sys.argv[3] == 'True'))"
+        "torch.set_num_threads(1); contender = t.Contender(**json.loads(sys.argv[2])); "
+        "print(t.measured_here(contender, sys.argv[3] == 'True'))"
     )
     arguments = [str(Path(__file__).parent), json.dumps(asdict(contender)), str(compiled)]
     done = subprocess.run(

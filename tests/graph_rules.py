@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from torch import Tensor, fx, nn
 
 from mqbench.attention import QuantizedAttention
-from mqbench.layers import BATCH_NORMS, QuantizedLayer
+from mqbench.conversion import DeployedQuantizer
+from mqbench.layers import BATCH_NORMS, DeployedLayer, QuantizedLayer
 from mqbench.quantizer import FakeQuantize
 
 PICKS = {
@@ -18,6 +19,14 @@ PICKS = {
 }  # fmt: skip
 AVERAGES = {"mean", "adaptive_avg_pool2d", "avg_pool2d"}
 FLOAT = {"softmax", "layer_norm"}
+FUSED = {"norm", "relu", "hardtanh", "hardswish", "hardsigmoid", "sigmoid", "silu", "gelu"}
+KINDS: dict[str, tuple[type[nn.Module], ...]] = {
+    "quantizer": (FakeQuantize, DeployedQuantizer),
+    "layer": (QuantizedLayer, DeployedLayer),
+    "norm": BATCH_NORMS,
+    "dropout": (nn.Dropout,),
+    "attention": (QuantizedAttention,),
+}
 
 
 class Rules:
@@ -32,16 +41,7 @@ class Rules:
         """'add', 'mul', ... of a call; 'quantizer', 'layer', 'norm', 'dropout', 'attention' of a module."""
         if node.op == "call_module":
             module = self.modules[str(node.target)]
-            kinds: dict[str, type | tuple[type, ...]] = {
-                "quantizer": FakeQuantize,
-                "layer": QuantizedLayer,
-                "norm": BATCH_NORMS,
-                "dropout": nn.Dropout,
-                "attention": QuantizedAttention,
-            }
-            for name, types in kinds.items():
-                if isinstance(module, types):
-                    return name
+            return next((name for name, types in KINDS.items() if isinstance(module, types)), node.op)
         if node.op == "call_function":
             name = str(node.target)
             return (
@@ -168,5 +168,7 @@ def _quantizer(rules: Rules, node: fx.Node) -> Iterator[str]:
     others = [u for u in source.users if u is not node and rules.kind(u) != "output"]
     if others:
         yield f"{others[0].name} reads the tensor without the quantizer"
+    if kind in ("layer", "norm") and all(rules.kind(user) in FUSED for user in node.users):
+        yield "splits a layer from what is fused behind it"
     if all(rules.kind(reader) in FLOAT for reader in rules.readers(node)):
         yield "serves nothing but float operations"

@@ -249,7 +249,9 @@ def test_list_of_everything(run: Run) -> None:
     entries = json.loads(run("list --json")[1])
     assert list(dict.fromkeys(entry["kind"] for entry in entries)) == KINDS
     assert len(run("list")[1].splitlines()) == len(entries)
-    assert {"kind": "studies", "name": "default"}.items() <= entries[-1].items()
+    studies = {entry["name"]: entry["description"] for entry in entries if entry["kind"] == "studies"}
+    assert {"default", "cifar10", "paper/table7"} <= studies.keys()
+    assert all(studies.values())
 
 
 def test_a_users_file_is_listed_and_run(run: Run, tmp_path: Path) -> None:

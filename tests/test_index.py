@@ -10,14 +10,15 @@ import polars
 import pytest
 
 import mqbench
-from mqbench import index, record_file
+from mqbench import index, journal, record_file
 from mqbench.columns import row, schema
 from mqbench.errors import StoreError
 from mqbench.record import Record, Setting
 from mqbench.store import Store
 from test_store import OK, PROVENANCE, SETTING
 
-MANY = index.WORTHWHILE + 20
+LARGE = 20  # in place of 256
+MANY = LARGE + 5
 
 
 def record(seed: int, accuracy: float = 70.0) -> Record:
@@ -34,6 +35,12 @@ def fill(root: Path, seeds: range, accuracy: float = 70.0) -> None:
         folder.mkdir()
         (folder / "record.json").write_text(record_file.text(made))
         (folder / "provenance.json").write_text(PROVENANCE.model_dump_json())
+
+
+@pytest.fixture(autouse=True)
+def few_are_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mqbench.index.WORTHWHILE", LARGE)
+    monkeypatch.setattr(journal, "WORTHWHILE", LARGE)
 
 
 @pytest.fixture
@@ -148,11 +155,12 @@ def load_often(root: str) -> None:
 
 
 def put_many(root: str, start: int) -> None:
-    for seed in range(start, start + 60):
+    for seed in range(start, start + 20):
         Store(root).put(record(seed))
 
 
 def test_readers_and_writers_at_once(store: Store) -> None:
+    fill(store.root, range(1000, 1256))  # the workers go by the real number
     context = multiprocessing.get_context("spawn")
     jobs = [context.Process(target=put_many, args=(str(store.root), MANY + 100 * i)) for i in range(2)]
     jobs += [context.Process(target=load_often, args=(str(store.root),)) for _ in range(2)]
@@ -171,3 +179,73 @@ def test_every_field_of_a_setting_has_a_column() -> None:
     assert schema()["graph"] is int
     assert schema()["learning_rate"] is float
     assert schema()["granularity"] is str
+
+
+def notes(store: Store) -> list[Path]:
+    return sorted(store.root.glob(".notes-*"))
+
+
+@pytest.fixture
+def noted(store: Store) -> Store:
+    """A large store, and records that were put into it."""
+    for seed in range(MANY, MANY + 5):
+        store.put(record(seed))
+    return store
+
+
+def test_what_is_put_into_a_large_store_is_not_opened(noted: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    truth = expected(noted)
+    opened = []
+    real = Store.get
+
+    def get(self: Store, which: str | Setting) -> Record | None:
+        opened.append(which)
+        return real(self, which)
+
+    monkeypatch.setattr(Store, "get", get)
+    assert len(notes(noted)) == 1
+    assert mqbench.records(noted).equals(truth)
+    assert len(opened) == MANY, "those that were there before notes were taken"
+    assert notes(noted) == [], "the index has them"
+    opened.clear()
+    assert mqbench.records(noted).equals(truth)
+    assert opened == []
+
+
+def test_a_small_store_takes_no_notes(tmp_path: Path) -> None:
+    store = Store(tmp_path / "runs")
+    store.put(record(0))
+    assert os.listdir(store.root) == [record(0).setting.key]
+
+
+@pytest.mark.parametrize("damage", ["cut", "mixed", "garbage", "empty"])
+def test_damaged_notes_do_no_harm(noted: Store, damage: str) -> None:
+    truth = expected(noted)
+    (path,) = notes(noted)
+    content = path.read_bytes()
+    path.write_bytes(
+        {
+            "cut": content[:-30],
+            "mixed": content[:500] + content[200:],
+            "garbage": b"\xff\x00{]\n" + content,
+            "empty": b"",
+        }[damage]
+    )
+    assert mqbench.records(noted).equals(truth)
+
+
+def test_a_note_about_a_record_that_lost_or_changed_does_not_count(noted: Store) -> None:
+    noted.put(record(MANY, accuracy=1.0))  # the first one stays; a note may say otherwise
+    path = noted.root / record(MANY + 1).setting.key / "record.json"
+    path.write_text(path.read_text().replace("70.0", "12.5"))
+    found = mqbench.records(noted)
+    assert found.filter(seed=MANY)["accuracy"].item() == 70.0
+    assert found.filter(seed=MANY + 1)["accuracy"].item() == 12.5
+    assert index.differences(noted) == []
+
+
+def test_notes_of_another_version_are_left_alone(noted: Store) -> None:
+    other = noted.root / ".notes-00000000-host.jsonl"
+    other.write_text('{"key": "0"}\n')
+    assert mqbench.records(noted).equals(expected(noted))
+    assert notes(noted) == [other]

@@ -16,7 +16,7 @@ ROOMS = [
     {"catalog", "scheme", "compute"},
     {"record"},
     {"grid"},
-    {"record_file", "store", "object_store", "metrics", "columns", "study", "provenance"},
+    {"record_file", "store", "object_store", "metrics", "columns", "journal", "study", "provenance"},
     {"latency_record"},
     {"compare"},
     {"merge", "reproduce"},
@@ -38,7 +38,7 @@ ROOMS = [
     {"preparation"},
     {"calibration", "conversion", "deploy"},
     {"data", "architectures"},
-    {"response", "training"},
+    {"response", "training", "weights"},
     {"extend"},
     {"task"},
     {"estimate"},
@@ -125,6 +125,13 @@ def test_results_need_no_torch(name: str) -> None:
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
+LONGER = {
+    "quantized_network.py": "one file, so that it can be copied beside an artifact",
+    "quantizer.py": "one class, half of it docstrings: its promises to subclasses and users stand together",
+}
+
+
 def test_files_are_one_idea() -> None:
-    """300 lines asks for a reason; none has one yet."""
-    assert not [p.name for p in FILES if len(p.read_text(encoding="utf-8").splitlines()) > 300]
+    """300 lines asks for a reason."""
+    long = {p.name for p in FILES if len(p.read_text(encoding="utf-8").splitlines()) > 300}
+    assert not long - LONGER.keys()

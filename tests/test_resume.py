@@ -48,4 +48,4 @@ def test_a_killed_run_ends_in_the_same_record(tmp_path: Path) -> None:
     for name in ("record.json", "curve.parquet", "quantizers.parquet"):
         wanted = mqbench.Store(whole).file(SETTING, name).read_bytes()
         assert store.file(SETTING, name).read_bytes() == wanted, name
-    assert not list((cut / ".checkpoints").iterdir())
+    assert not list((cut / ".checkpoints").glob("*"))

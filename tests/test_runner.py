@@ -179,3 +179,41 @@ def test_a_float_network_of_another_version_is_named(store: Store, tmp_path: Pat
         StoreError, match="another version of architecture 'digits_resnet'; use another store"
     ):
         runner.run(setting, store=other)
+
+
+def test_given_weights_are_the_float_network(store: Store, tmp_path: Path) -> None:
+    trained = quantized().float_setting
+    file = tmp_path / "weights.safetensors"
+    file.write_bytes(store.file(trained, runner.WEIGHTS).read_bytes())
+    options: dict[str, Any] = {
+        "architecture": "digits_resnet",
+        "dataset": "digits",
+        "weights": f"file:{file}",
+    }
+    setting = Setting(**options, algorithm="ptq", backend="fbgemm", bits=(8, 8), epochs=0)
+    place = Store(tmp_path / "runs")
+    record = runner.run(setting, store=place)
+    network, original = place.get(setting.float_setting.key), store.get(trained.key)
+    assert network is not None
+    assert original is not None
+    assert network.curve == ()  # it is trained no further
+    assert network.accuracy == record.float_accuracy == original.accuracy
+    assert record.agreement is not None
+    assert record.agreement > 97
+    assert network.provenance is not None
+    assert record.provenance is not None
+    assert record.provenance.weights == network.provenance.weights
+    assert len(str(record.provenance.weights)) == 64
+    for name, value in load_file(place.file(setting.float_setting, runner.WEIGHTS)).items():
+        assert torch.equal(value, load_file(file)[name])
+
+
+def test_weights_that_are_not_there_are_refused_before_compute(tmp_path: Path) -> None:
+    with pytest.raises(RequestError, match="there is no file"):
+        runner.run(quantized(weights=f"file:{tmp_path / 'none.pth'}"), store=tmp_path / "runs")
+    assert not (tmp_path / "runs").exists()
+
+
+def test_without_training_any_number_of_images_will_do(store: Store) -> None:
+    record = runner.run(quantized(epochs=0, global_batch=6400, algorithm="ptq"), store=store)
+    assert record.accuracy == record.calibrated_accuracy

@@ -8,6 +8,7 @@ import pytest
 from rich.console import Console
 
 from mqbench.record import Record, Setting
+from mqbench.report.agreement import AGREEMENT, in_place_of_accuracy
 from mqbench.report.rows import averages, rows
 from mqbench.report.table import ResultTable
 from test_metrics import BACKENDS, paper, record
@@ -285,3 +286,19 @@ def test_what_seeds_cannot_tell_apart_is_marked() -> None:
     assert "≈" not in line(text, " dsq ")
     assert "≈: not shown to differ" in text
     assert "≈" not in shown(full())
+
+
+def test_agreement_in_place_of_accuracy() -> None:
+    records = [found.model_copy(update={"agreement": 90.0 + found.setting.seed}) for found in full()]
+    instead = [in_place_of_accuracy(found) for found in records]
+    assert rows(instead)[0]["backends"]["snpe"]["mean"] == 91.0
+    float_record = Record(
+        setting=Setting(architecture="a", dataset="d"), outcome="ok", accuracy=71.0, float_accuracy=71.0
+    )
+    failed = record(None, failed=True)
+    assert in_place_of_accuracy(float_record) == float_record
+    assert in_place_of_accuracy(failed).accuracy is None
+    file = io.StringIO()
+    Console(file=file, width=200, color_system=None).print(ResultTable(rows(instead), quantity=AGREEMENT))
+    assert "91.0±1.0" in file.getvalue()
+    assert "Images classified as by the float network, % of imagenet at w4a4" in file.getvalue()

@@ -77,11 +77,11 @@ class QuantizedAttention(nn.Module):
             scores = scores.masked_fill(mask.logical_not(), -math.inf)
         return torch.matmul(self.probabilities(scores.softmax(-1)), value)
 
-    def write_out(self, graph: fx.Graph, node: fx.Node) -> list[str]:
-        """Replace ``node``, a call of this module, by single operations; gives the quantizers' paths."""
+    def write_out(self, graph: fx.Graph, node: fx.Node) -> dict[str, FakeQuantize]:
+        """Replace ``node``, a call of this module, by single operations; gives the quantizers by path."""
         path = str(node.target)
         query, key, value, *mask = node.args
-        used = [f"{path}.probabilities"]
+        used = {f"{path}.probabilities": self.probabilities}
 
         def call(target: Any, *args: Any) -> fx.Node:
             make = graph.call_module if isinstance(target, str) else graph.call_function
@@ -94,13 +94,13 @@ class QuantizedAttention(nn.Module):
             scores = call(aten.matmul.default, query, call(aten.transpose.int, key, -2, -1))
             scores = call(aten.mul.Tensor, scores, self.scale)
             if self.scores is not None:
-                used.append(f"{path}.scores")
-                scores = call(aten.add.Tensor, call(used[-1], scores), *mask)
+                used[f"{path}.scores"] = self.scores
+                scores = call(aten.add.Tensor, call(f"{path}.scores", scores), *mask)
             elif mask:
                 scores = call(
                     aten.masked_fill.Scalar, scores, call(aten.logical_not.default, *mask), -math.inf
                 )
-            probabilities = call(used[0], call(aten.softmax.int, scores, -1))
+            probabilities = call(f"{path}.probabilities", call(aten.softmax.int, scores, -1))
             output = call(aten.matmul.default, probabilities, value)
         node.replace_all_uses_with(output)
         graph.erase_node(node)

@@ -1,5 +1,7 @@
 """The flat columns of a record in a frame."""
 
+import hashlib
+from functools import cache
 from types import UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
@@ -25,6 +27,13 @@ def row(record: Record, key: str | None = None) -> dict[str, Any]:
     result = {name: getattr(record, name) for name in RESULT}
     seconds = record.provenance.seconds if record.provenance else None
     return {"key": key or setting.key, **fields, **result, "seconds": seconds}
+
+
+@cache
+def version() -> str:
+    """A name of this set of columns: eight hexadecimal digits."""
+    columns = [f"{column} {kind.__name__}" for column, kind in schema().items()]
+    return hashlib.sha256(" ".join(columns).encode()).hexdigest()[:8]
 
 
 def schema() -> dict[str, type]:

@@ -80,9 +80,8 @@ def convert(model: fx.GraphModule) -> fx.GraphModule:
     for node in list(deployed.graph.nodes):
         module = modules.get(str(node.target)) if node.op == "call_module" else None
         if isinstance(module, QuantizedAttention):
-            for path in module.write_out(deployed.graph, node):
-                inner: Any = module.get_submodule(path.rpartition(".")[2])
-                made[path] = DeployedQuantizer(inner)
+            for path, quantizer in module.write_out(deployed.graph, node).items():
+                made[path] = DeployedQuantizer(quantizer)
         elif isinstance(module, QuantizedLayer):
             tensors = [_value(deployed, argument) for argument in node.args[1:]]
             node.args = node.args[:1]

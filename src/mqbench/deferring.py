@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from mqbench.fused.norm import DeferredNorm, can_defer
+from mqbench.processes import is_distributed
 
 
 class _Deferring:
@@ -13,7 +14,8 @@ class _Deferring:
 
     def forward(self: Any, x: Tensor) -> Tensor | DeferredNorm:
         """[N, C, ...] -> the same, normalised or yet to be."""
-        if not self.training or self._forward_hooks or not can_defer(x):
+        # where processes train together the statistics may be joint ones, which the plain path sees to
+        if not self.training or self._forward_hooks or is_distributed() or not can_defer(x):
             return super().forward(x)  # type: ignore[misc]
         if self.num_batches_tracked is not None:
             self.num_batches_tracked.add_(1)
@@ -28,15 +30,15 @@ class _Deferring:
         )
 
 
-class DeferringBatchNorm1d(_Deferring, nn.BatchNorm1d):
+class DeferringBatchNorm1d(_Deferring, nn.BatchNorm1d):  # type: ignore[misc]
     """For the outputs of 1-d convolutions."""
 
 
-class DeferringBatchNorm2d(_Deferring, nn.BatchNorm2d):
+class DeferringBatchNorm2d(_Deferring, nn.BatchNorm2d):  # type: ignore[misc]
     """For the outputs of 2-d convolutions."""
 
 
-class DeferringBatchNorm3d(_Deferring, nn.BatchNorm3d):
+class DeferringBatchNorm3d(_Deferring, nn.BatchNorm3d):  # type: ignore[misc]
     """For the outputs of 3-d convolutions."""
 
 

@@ -87,7 +87,12 @@ def quantize(
 def float_network(
     setting: Setting, task: RunTask, data: str | None, store: Store | str, compute: Compute
 ) -> nn.Module:
-    """The float network of a setting, in eval mode: from its run in the store, which is made if it lacks it."""
+    """The float network of a setting, in eval mode.
+
+    With given weights, or from its run in the store, which is made if the store lacks it.
+    """
+    if setting.weights is not None:
+        return task.float_network(setting.weights)[0].eval()
     place = store if isinstance(store, Store) else Store(store)
     record = run(setting.float_setting, store=place, data=data, compute=compute)
     if record.outcome != "ok":

@@ -81,14 +81,16 @@ def estimate(
             facts[setting.dataset] = _facts(setting.dataset, data)
         about = facts[setting.dataset]
         recipe = recipe_of(setting)
-        plan = BatchPlan.of(about.train_images, recipe, compute.processes, seed=0)
-        steps = setting.steps if setting.steps is not None else recipe.epochs * plan.steps
+        steps, of_an_epoch = 0, 1
+        if recipe.epochs or setting.steps is not None:
+            of_an_epoch = BatchPlan.of(about.train_images, recipe, compute.processes, seed=0).steps
+            steps = setting.steps if setting.steps is not None else recipe.epochs * of_an_epoch
         kind = _kind(setting, recipe)
         if kind not in speeds:
             progress(setting)
             with threads(compute.threads):
                 speeds[kind] = _measure(setting, recipe, about, compute)
-        costs.append(_cost(setting, recipe, steps, plan.steps, about, compute, speeds[kind]))
+        costs.append(_cost(setting, recipe, steps, of_an_epoch, about, compute, speeds[kind]))
     return costs
 
 

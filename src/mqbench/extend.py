@@ -7,6 +7,8 @@ from mqbench.architectures._base import Architecture, Recipe
 from mqbench.backends._base import Backend, Overrides
 from mqbench.data._base import Dataset, Preprocessing, Split, Splits, TensorSplit
 from mqbench.folding._base import BatchNormTensors, Folding
+from mqbench.functional import apply, uniform
+from mqbench.fused.elementwise import Elementwise
 from mqbench.observers._base import Observer
 from mqbench.quantizer import FakeQuantize, Role
 from mqbench.scheme import QParams, QuantScheme
@@ -18,6 +20,7 @@ __all__ = [
     "BatchNormTensors",
     "ClippedActivation",
     "Dataset",
+    "Elementwise",
     "FakeQuantize",
     "Folding",
     "MovingRange",
@@ -33,4 +36,6 @@ __all__ = [
     "Splits",
     "TensorSplit",
     "WeightRange",
+    "apply",
+    "uniform",
 ]

@@ -136,6 +136,9 @@ def apply(
     if norm is not None:
         return normalised(norm, clip, definition, parameters, scalars)
     before = NOTHING if clip is None else Before(clip=clip)
+    learns = [x.tensor, *parameters] if torch.is_grad_enabled() else []
+    if not any(p is not None and p.requires_grad for p in learns):
+        return definition.forward(x.tensor, parameters, scalars, axis=axis, before=before)
     y: Tensor = _Apply.apply(definition, scalars, axis, before, x.tensor, *parameters)
     remember(y, Recipe(definition, x.tensor, parameters, scalars, axis, before))
     return y

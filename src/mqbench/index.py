@@ -4,25 +4,23 @@ The records are the truth: the index holds, for each one, its row of the frame a
 A row counts only while that stamp is the file's, so a record that was added, replaced, changed or removed is
 seen, and any number of processes may write records and indexes at once. Whoever finds many rows missing
 writes the index anew, as a whole. It may be deleted at any time.
+Writers of a large store note down the rows of their records (`mqbench.journal`), so even then few are opened.
 """
 
-import hashlib
 import io
+import json
 from typing import Any
 
 import polars
 
-from mqbench.columns import row, schema
+from mqbench.columns import row, schema, version
+from mqbench.journal import STAMP, WORTHWHILE
 from mqbench.store import Store
-
-STAMP = "_stamp"
-WORTHWHILE = 256  # rows that are missing or stale before the index is written again
 
 
 def name() -> str:
     """Of the file; another set of columns has another one, so versions of this package keep apart."""
-    columns = [f"{column} {kind.__name__}" for column, kind in schema().items()]
-    return f".index-{hashlib.sha256(' '.join(columns).encode()).hexdigest()[:8]}.parquet"
+    return f".index-{version()}.parquet"
 
 
 def load(store: Store) -> polars.DataFrame:
@@ -35,9 +33,13 @@ def load(store: Store) -> polars.DataFrame:
     now = polars.DataFrame({"key": list(stamps), STAMP: list(stamps.values())}, schema=_KEYED)
     known = _read(store)
     kept = known.join(now, on=["key", STAMP], how="semi")
+    if kept.height < now.height:
+        noted = _noted(store).join(now, on=["key", STAMP], how="semi").join(kept, on="key", how="anti")
+        kept = polars.concat([kept, noted.unique("key")])
     missing = now.join(kept, on="key", how="anti")["key"].to_list()
     frame = polars.concat([kept, _rows(store, missing, stamps)]).sort("key")
-    if len(missing) + known.height - kept.height >= WORTHWHILE:
+    indexed = known.join(frame, on=["key", STAMP], how="semi").height
+    if max(frame.height, known.height) - indexed >= WORTHWHILE:
         _write(store, frame)
     return frame.drop(STAMP)
 
@@ -85,8 +87,37 @@ def _read(store: Store) -> polars.DataFrame:
     return frame if frame.schema == empty.schema else empty
 
 
+def _noted(store: Store) -> polars.DataFrame:
+    empty = polars.DataFrame(schema={**schema(), STAMP: str})
+    content = store.notes()
+    if not content.strip():
+        return empty
+    errors = (polars.exceptions.PolarsError, UnicodeDecodeError)
+    try:
+        frame = polars.read_ndjson(io.BytesIO(content), schema=empty.schema)
+    except errors:  # a line was cut short, or mixed with another
+        try:
+            frame = polars.read_ndjson(io.BytesIO(_whole(content)), schema=empty.schema)
+        except errors:
+            return empty
+    return frame.filter(polars.col("key").is_not_null() & polars.col(STAMP).is_not_null())
+
+
+def _whole(content: bytes) -> bytes:
+    """The lines that are JSON objects."""
+    lines = []
+    for line in content.splitlines():
+        try:
+            if isinstance(json.loads(line), dict):
+                lines.append(line)
+        except ValueError:
+            continue
+    return b"\n".join(lines)
+
+
 def _write(store: Store, frame: polars.DataFrame) -> None:
     # A record that was being replaced has no stamp to be checked by.
     buffer = io.BytesIO()
     frame.filter(polars.col(STAMP) != "").write_parquet(buffer, compression="zstd")
     store.write_cache(name(), buffer.getvalue())
+    store.drop_notes()

@@ -58,13 +58,15 @@ class LatencyRecord(_Value):
     """Five or more runs of one `LatencySetting`.
 
     ``milliseconds`` has one entry a run: the median over ``passes`` forward passes of a whole batch, after
-    ``warmup`` passes that do not count. ``integer_nodes`` of ``layers`` convolutions and matrix products ran
+    ``warmup`` passes that do not count; ``cpu_milliseconds`` likewise is the CPU time of all threads, which other
+    processes on the machine hardly touch. ``integer_nodes`` of ``layers`` convolutions and matrix products ran
     in integers by the engine's own account (None where it was not asked).
     """
 
     schema_version: int = LATENCY_SCHEMA
     setting: LatencySetting
     milliseconds: Annotated[tuple[Milliseconds, ...], Field(min_length=1)]
+    cpu_milliseconds: Annotated[tuple[Milliseconds, ...], Field(min_length=1)]
     passes: Count
     warmup: Annotated[int, Field(ge=0)]
     engine_version: str
@@ -76,6 +78,11 @@ class LatencyRecord(_Value):
     def median(self) -> float:
         """Median over the runs, in milliseconds for the whole batch."""
         return statistics.median(self.milliseconds)
+
+    @property
+    def cpu_median(self) -> float:
+        """Median CPU time over the runs, in milliseconds for the whole batch."""
+        return statistics.median(self.cpu_milliseconds)
 
     @property
     def spread(self) -> float:
@@ -120,12 +127,13 @@ def latency_records(store: Store) -> Iterator[LatencyRecord]:
     for path in sorted((store.root / FOLDER).glob("[0-9a-f]*.json")):
         try:
             fields = json.loads(path.read_bytes())
-            if isinstance(fields, dict) and fields.get("schema_version", 0) > LATENCY_SCHEMA:
-                raise StoreError(
-                    f"{path} was written by a newer mqbench; upgrade mqbench or use another store"
-                )
-            yield LatencyRecord.model_validate(fields)
         except OSError as error:
             raise StoreError(f"cannot read {path}: {error.strerror}") from error
-        except (ValueError, TypeError, ValidationError) as error:
+        except ValueError as error:
+            raise StoreError(f"damaged measurement {path}; remove it and measure again") from error
+        if isinstance(fields, dict) and fields.get("schema_version", 0) > LATENCY_SCHEMA:
+            raise StoreError(f"{path} was written by a newer mqbench; upgrade mqbench or use another store")
+        try:
+            yield LatencyRecord.model_validate(fields)
+        except ValidationError as error:
             raise StoreError(f"damaged measurement {path}; remove it and measure again") from error

@@ -107,6 +107,13 @@ class ObjectStore(Store):
                 for name in names.values():
                     self._fs.rm_file(self._path(key, name))
 
+    def notes(self) -> bytes:
+        """None: nothing can be added to an object."""
+        return b""
+
+    def drop_notes(self) -> None:
+        """Nothing to forget."""
+
     def attachments(self, which: str | Setting) -> dict[str, bytes]:
         """Name to content of the files attached to a record."""
         key = _key(which)

@@ -5,8 +5,7 @@ Tensors are looked at in *regions*: a layer with the batch norm and activation f
 operation with one output tensor, as an inference library fuses it. Graph 1 gives every layer input a
 quantizer of its own. Graph 3 gives every tensor that a quantized operation reads one quantizer, shared by
 all who read it. Graph 2 leaves out of graph 3 the output of the convolution that is fused with an add.
-Stored tensors that join activations (position embeddings, class tokens, relative position biases) are
-quantized as these are.
+Stored tensors that join activations (position embeddings, class tokens) are quantized as these are.
 """
 
 import operator

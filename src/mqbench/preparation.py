@@ -79,17 +79,32 @@ def prepare(
         overrides=overrides,
     )
     _check_model(model)
-    graph_module = capture(model, example_inputs)
+    return insert_quantizers(capture(model, example_inputs), plan, skip)
+
+
+def insert_quantizers(
+    graph_module: fx.GraphModule, plan: Plan, skip: str | Iterable[str] = ()
+) -> fx.GraphModule:
+    """Make a captured network the quantized one of a plan, in place; `prepare` is this behind a capture.
+
+    Args:
+        graph_module: from `capture`; it is changed and returned.
+        plan: from ``Plan.make``.
+        skip: names of layers to leave in float.
+
+    Raises:
+        RequestError: no layer to quantize, or a name in ``skip`` that is no layer.
+    """
     skipped = (skip,) if isinstance(skip, str) else tuple(skip)
     _check_skip(graph_module, skipped)
     placement = Placement(graph_module, plan.graph, skipped, shared_concat=plan.library.shared_concat)
     if not placement.layers:
-        raise RequestError(f"{type(model).__name__} has no convolution or linear layer to quantize")
+        raise RequestError("the network has no convolution or linear layer to quantize")
     if names := placement.left_float():
         warnings.warn(
-            f"these layers of {type(model).__name__} stay in float, because their weight is computed or "
-            f"their kind has no quantized form: {', '.join(names)}",
-            stacklevel=2,
+            f"these layers stay in float, because their weight is computed or their kind has no quantized "
+            f"form: {', '.join(names)}",
+            stacklevel=3,
         )
     groups = placement.groups()
     _Editor(graph_module, plan, placement).edit(groups)

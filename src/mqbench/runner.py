@@ -133,17 +133,17 @@ class _Run:
         """Train the float network, and store it."""
         task = RunTask.of(self.setting, self.data, self.compute.workers)
         torch.manual_seed(self.setting.seed)
-        model = task.architecture.build(task.splits.classes, task.splits.image_shape[0])
+        model, weights = task.float_network(self.setting.weights)
         trained = self._train(model, task, "float")
         predicted = self._predictions(model, task.splits)
         found = accuracy(predicted, task.splits.test)
-        record = self._record(trained, task.splits, accuracy=found, float_accuracy=found)
+        record = self._record(trained, task.splits, accuracy=found, float_accuracy=found, weights=weights)
         if self.store is not None and self.fabric.global_rank == 0:
             state = {name: value.cpu().contiguous() for name, value in model.state_dict().items()}
             files = {WEIGHTS: save(state), PREDICTIONS: save({"classes": predicted})}
             self._put(record, {**files, **trained.files})
         self.fabric.barrier()
-        return record, _FloatNetwork(model, record.accuracy, predicted, None)
+        return record, _FloatNetwork(model, record.accuracy, predicted, weights)
 
     def quantized_run(self) -> Record:
         """Quantize the float network, calibrate, train, evaluate."""

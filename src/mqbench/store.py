@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from mqbench import record_file
+from mqbench import journal, record_file
 from mqbench.errors import StoreError
 from mqbench.record import Record, Setting
 
@@ -89,7 +89,7 @@ class Store:
             except OSError:
                 found[key] = ""  # damaged, or being replaced; whoever reads it will see
             else:
-                found[key] = f"{status.st_mtime_ns}.{status.st_size}.{status.st_ino}"
+                found[key] = journal.stamp_of(status)
         return found
 
     def read_cache(self, name: str) -> bytes | None:
@@ -107,6 +107,14 @@ class Store:
             hand.replace(self.root / name)
         except OSError:  # a folder of somebody else, or a full disk: the records are the truth anyway
             hand.unlink(missing_ok=True)
+
+    def notes(self) -> bytes:
+        """Lines of JSON that writers have left for the index."""
+        return journal.take(self.root)
+
+    def drop_notes(self) -> None:
+        """Forget them."""
+        journal.drop(self.root)
 
     def attachments(self, which: str | Setting) -> dict[str, bytes]:
         """Name to content of the files attached to a record."""
@@ -137,6 +145,7 @@ class Store:
             try:
                 self.root.mkdir(exist_ok=True)
                 record_file.write(hand, record, files)
+                stamp = journal.stamp_of((hand / record_file.RECORD).stat())
                 while not _moved(hand, home) and replace and _replaceable(home):
                     retired = self._sibling(record.setting.key, "old")
                     if not _taken(home, retired):
@@ -145,6 +154,7 @@ class Store:
                         hand, retired = retired, hand
                     away.append(retired)
                 record_file.sync(self.root)
+                journal.note(self.root, record, stamp)
             finally:
                 for path in (hand, *away):
                     shutil.rmtree(path, ignore_errors=True)

@@ -206,7 +206,7 @@ def load_study(name: str | Path) -> Study:
         RequestError: no such study, or a file that is not one; the message names file and key.
     """
     path = Path(name)
-    if path.suffix != ".toml":
+    if path.suffix != ".toml" and (len(path.parts) == 1 or str(name) in names()):
         if str(name) not in names():
             unknown = UnknownNameError("study", str(name), names())
             raise RequestError(f"{unknown}, or the path of a .toml file")

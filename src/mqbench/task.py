@@ -3,16 +3,19 @@
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
+from torch import nn
+
 from mqbench import architectures as architecture_catalog
 from mqbench import data as dataset_catalog
 from mqbench import observers as observer_catalog
 from mqbench.architectures._base import Architecture, Recipe
 from mqbench.backends._base import Overrides
-from mqbench.data._base import Dataset, Preprocessing, Splits
+from mqbench.data._base import Dataset, Splits
 from mqbench.errors import IncompatibleError, RequestError
 from mqbench.plan import Plan
 from mqbench.quantizer import Role
 from mqbench.record import FLOAT, Setting
+from mqbench.weights import check_weights, load_float_network
 
 
 @dataclass(frozen=True)
@@ -28,9 +31,17 @@ class RunTask:
         """Open the dataset, to be read by so many processes, and work out the recipe."""
         architecture: Architecture = architecture_catalog[setting.architecture]
         dataset: Dataset = dataset_catalog[setting.dataset]  # type: ignore[index]
-        splits = dataset.open(data, Preprocessing())
+        splits = dataset.open(data, architecture.preprocessing(setting.weights))
         splits.train.workers = splits.test.workers = workers
         return cls(architecture, splits, recipe_of(setting))
+
+    def float_network(self, weights: str | None) -> tuple[nn.Module, str | None]:
+        """The float network, and the fingerprint of its weights if they are given rather than random."""
+        classes, channels = self.splits.classes, self.splits.image_shape[0]
+        if weights is None:
+            return self.architecture.build(classes, channels), None
+        given = load_float_network(self.architecture, weights, classes, channels)
+        return given.model, given.fingerprint
 
 
 def plan_of(setting: Setting) -> Plan:
@@ -97,6 +108,8 @@ def validate(settings: Iterable[Setting], data: str | None = None, *, need_data:
             continue
         seen.add(same)
         recipe_of(setting)
+        if setting.weights is not None:
+            check_weights(architecture_catalog[setting.architecture], setting.weights)
         if setting.dataset not in datasets:
             datasets.add(setting.dataset)
             dataset: Dataset = dataset_catalog[setting.dataset]  # type: ignore[index]

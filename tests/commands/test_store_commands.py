@@ -8,7 +8,7 @@ import polars
 import pytest
 
 import mqbench
-from mqbench import cli, index
+from mqbench import cli, index, journal
 from mqbench.store import Store
 from test_index import fill
 from test_store import OK, SETTING
@@ -66,7 +66,7 @@ def test_a_wrong_condition(here: Path, capsys: Capture) -> None:
 
 
 def test_a_check_of_the_index(here: Path, capsys: Capture) -> None:
-    fill(here / "runs", range(100, 100 + index.WORTHWHILE))
+    fill(here / "runs", range(100, 100 + journal.WORTHWHILE))
     assert cli.main(["records", "--check", "--columns", "key"]) == 0
     path = here / "runs" / index.name()
     polars.read_parquet(path).with_columns(accuracy=polars.lit(1.0)).write_parquet(path)

@@ -13,7 +13,6 @@ from mqbench.deploy import forms
 from mqbench.deploy.bias import integer_bias
 from mqbench.deploy.lowering import lower
 from mqbench.deploy.onnx_file import build, read
-from mqbench.deploy.program import Layer
 from mqbench.deploy.simulation import Simulation
 from mqbench.errors import IncompatibleError, RequestError
 from networks import images
@@ -109,12 +108,14 @@ def test_the_tensorrt_form() -> None:
     assert readers == {"DequantizeLinear"}  # nothing else may touch int8 tensors
 
 
-def test_the_openvino_form_clips_behind_every_operation() -> None:
-    program = lower(converted("basic", "tensorrt"))
-    model = build(program, form="openvino")
-    by_output = {node.output[0]: node.op_type for node in model.graph.node}
-    computed = [op.name for op in program.operations if isinstance(op, Layer) and op.clip is not None]
-    assert all(by_output[name] == "Clip" for name in computed)
+def test_a_form_can_keep_the_quantizer_before_an_add_in_float() -> None:
+    program = lower(converted("basic", "fbgemm"))
+    plain, kept = build(program, form="openvino"), build(program, form="openvino_kept")
+    producers = [{o: node.op_type for node in m.graph.node for o in node.output} for m in (plain, kept)]
+    residual = "blocks.0.b.0"
+    assert producers[0][residual] == "QuantizeLinear"
+    assert producers[1][residual] != "QuantizeLinear"
+    assert sum(node.op_type == "Round" for node in kept.graph.node) == 3  # two adds, one with a downsample
 
 
 @pytest.mark.parametrize("backend", SETTINGS)

@@ -167,9 +167,9 @@ def test_a_fault_is_found_where_it_is(faulty: str) -> None:
     layers = {layer.name: layer for layer in found.layers}
     assert layers["blocks.0.add"].free.max_steps > 0  # it carries on ...
     assert layers["blocks.0.add"].local.max_steps == 0  # ... but is not blamed for it
-    assert any(
-        "turned: a channel is turned; concerns blocks.0.b.0; cure: none" in note for note in found.notes
-    )
+    (note,) = [note for note in found.notes if note.startswith("turned: a channel is turned")]
+    assert "concerns blocks.0.b.0; seen in 1, by up to" in note
+    assert note.endswith("cure: none")
     halved = bisect(d, images(), runtime=faulty)
     assert halved is not None
     assert halved.name == "blocks.0.b.0"

@@ -14,6 +14,7 @@ from rich.text import Text
 from mqbench.record import Record
 from mqbench.record_file import plain
 from mqbench.report import footer
+from mqbench.report.agreement import AGREEMENT, in_place_of_accuracy
 from mqbench.report.rows import averages, rows
 from mqbench.report.table import ResultTable
 from mqbench.store import Store
@@ -27,8 +28,16 @@ if TYPE_CHECKING:
     from mqbench.estimate import Cost
 
 
-def show_study(asked: Study, store: Store, records: list[Record], *, missing: int, as_json: bool) -> None:
-    """Print the table of a study, or the same as JSON."""
+def show_study(
+    asked: Study,
+    store: Store,
+    records: list[Record],
+    *,
+    missing: int,
+    as_json: bool,
+    agreement: bool = False,
+) -> None:
+    """Print the table of a study, of accuracies or of agreement with the float network, or all of it as JSON."""
     total = len(records) + missing
     outcomes = dict.fromkeys(("ok", "not_converged", "failed"), 0) | Counter(r.outcome for r in records)
     if as_json:
@@ -48,10 +57,14 @@ def show_study(asked: Study, store: Store, records: list[Record], *, missing: in
     console = console_of(sys.stdout)
     if asked.title:
         console.print(asked.title, markup=False, soft_wrap=True)
-    console.print(ResultTable(rows(records), averages(records)))
-    for line in footer.lines(records):
-        console.print("")
-        console.print(Constrain(Text(line, style="dim"), min(console.width, 100)))
+    if agreement:
+        shown = [in_place_of_accuracy(record) for record in records]
+        console.print(ResultTable(rows(shown), averages(shown), quantity=AGREEMENT))
+    else:
+        console.print(ResultTable(rows(records), averages(records)))
+        for line in footer.lines(records):
+            console.print("")
+            console.print(Constrain(Text(line, style="dim"), min(console.width, 100)))
     parts = [f"{count} {name.replace('_', ' ')}" for name, count in outcomes.items() if count]
     parts += [f"{missing} missing (mqbench run makes them)"] if missing else []
     text = f"{total} runs: {', '.join(parts)}. Records: {store.root}{os.sep}"

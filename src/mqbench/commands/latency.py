@@ -2,11 +2,13 @@
 
 import sys
 from collections.abc import Iterable
+from importlib import import_module
 from typing import Annotated, Any
 
 from cyclopts import Parameter
 from rich.console import Console
 
+import mqbench
 from mqbench.commands._options import Count, Flag, Json
 from mqbench.commands._print import console_of, print_json
 from mqbench.errors import RequestError
@@ -28,6 +30,7 @@ def latency(
     threads: Count = 1,
     runs: Count = 5,
     store: str = "runs",
+    cpu: Flag = False,
     show: Flag = False,
     as_json: Json = False,
 ) -> int:
@@ -44,14 +47,20 @@ def latency(
         threads: Of each engine.
         runs: Of each measurement.
         store: Folder of the records; a measurement takes the place of an older one of the same kind.
+        cpu: Print CPU times, which a busy machine leaves alone, in place of wall times.
         show: Print what the store has, and measure nothing.
         as_json: Print JSON.
     """
     records = Store(store)
     if show:
         records.check_readable()
-        _print(list(latency_records(records)), as_json)
+        _print(list(latency_records(records)), cpu, as_json)
         return 0
+    runtimes: Any = import_module("mqbench.deploy.runtimes")
+    for engine in runtime:
+        runtimes.check(engine)
+    for name in architectures:
+        mqbench.architectures.check(name)
     records.check_writable()
     made, refused = [], {}
     console = Console(stderr=True, highlight=False)
@@ -83,6 +92,7 @@ def latency(
                     record = LatencyRecord(
                         setting=setting,
                         milliseconds=timing.milliseconds,
+                        cpu_milliseconds=timing.cpu_milliseconds,
                         passes=timing.passes,
                         warmup=WARMUP,
                         engine_version=one.version,
@@ -104,7 +114,7 @@ def latency(
         console.print(f"{engine} was left out: {reason}", markup=False, soft_wrap=True)
     if not made:
         raise RequestError("no engine could be timed: " + "; ".join(refused.values()))
-    _print(made, as_json)
+    _print(made, cpu, as_json)
     return 1 if runtime and refused else 0
 
 
@@ -128,7 +138,6 @@ def _installed() -> list[str]:
 def _program(name: str, backend: str, image_size: int) -> Any:
     import torch
 
-    import mqbench
     from mqbench.deploy.lowering import lower
 
     torch.manual_seed(0)
@@ -139,9 +148,9 @@ def _program(name: str, backend: str, image_size: int) -> Any:
     return lower(mqbench.convert(network))
 
 
-def _print(made: Iterable[LatencyRecord], as_json: bool) -> None:
+def _print(made: Iterable[LatencyRecord], cpu: bool, as_json: bool) -> None:
     made = list(made)
-    rows = latency_rows(made)
+    rows = latency_rows(made, cpu=cpu)
     columns = list(dict.fromkeys([*(r.setting.architecture for r in made)]))
     columns.sort(key=lambda name: (ARCHITECTURES.index(name) if name in ARCHITECTURES else 99, name))
     if as_json:
@@ -150,7 +159,9 @@ def _print(made: Iterable[LatencyRecord], as_json: bool) -> None:
         )
         return
     console = console_of(sys.stdout)
-    console.print("Latency of a batch in ms (speed-up over the row before)", markup=False)
+    console.print(
+        f"{'CPU time' if cpu else 'Latency'} of a batch in ms (speed-up over the row before)", markup=False
+    )
     console.print(latency_table(rows, columns))
     if paper := paper_rows():
         console.print("\nThe paper's devices (Table 9)", markup=False)

@@ -32,6 +32,7 @@ def quantize(
     activation_calibration: str | None = None,
     calibration_images: Count | None = None,
     seed: Whole = 0,
+    float_epochs: Count | None = None,
     skip: Annotated[tuple[str, ...], Parameter(negative=(), show_default=False)] = (),
     runtime: str = "onnxruntime",
     require: str = "auto",
@@ -65,6 +66,7 @@ def quantize(
         activation_calibration: Observer of activations.
         calibration_images: Training images that set the quantizers' parameters.
         seed: Of the run.
+        float_epochs: Epochs of the float network, where it is trained here.
         skip: Layers that stay float.
         runtime: The engine that proves it; see `mqbench list runtimes`.
         require: The bar: auto, exact, one-step, none, or exact=0.999,steps=1,free=0.9,flips=0,drop=0.5.
@@ -94,6 +96,7 @@ def quantize(
         "activation_calibration": activation_calibration,
         "calibration_images": calibration_images,
         "weights": weights,
+        "float_epochs": float_epochs,
     }
     given = {("seeds" if name == "seed" else name): (v,) for name, v in axes.items() if v is not None}
     try:

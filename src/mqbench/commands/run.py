@@ -66,10 +66,12 @@ def run(
     """
     from mqbench.progress import Display  # the other commands do not pay for it
 
+    for path in load:
+        catalog.load(path)
     asked = axes.study(study)
     records = Store(store)
     if dry_run:
-        return _plan(asked, records, data=data, compute=compute.compute(), load=load, as_json=as_json)
+        return _plan(asked, records, data=data, compute=compute.compute(), as_json=as_json)
     check_names(asked.settings().examples())
     large = sum(1 for _ in islice(asked.settings(), _TABLE + 1)) > _TABLE
     with Display(Console(stderr=True), quiet=as_json or not is_main_process()) as display:
@@ -115,15 +117,11 @@ def _count(made: Iterable[Record], store: Store, *, as_json: bool) -> int:
     return _code(failures)
 
 
-def _plan(
-    asked: Study, store: Store, *, data: str | None, compute: Compute, load: Sequence[str], as_json: bool
-) -> int:
+def _plan(asked: Study, store: Store, *, data: str | None, compute: Compute, as_json: bool) -> int:
     """Print what the missing runs of a study will cost."""
     from mqbench.estimate import estimate
     from mqbench.task import validate
 
-    for path in load:
-        catalog.load(path)
     runs = plan(asked.settings())
     check_names(runs)
     missing = [setting for setting in runs if not store.exists() or store.get(setting) is None]

@@ -1,36 +1,23 @@
 """Writes the operations of a program as ONNX nodes."""
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from mqbench.deploy._onnx_float import FLOATS
-from mqbench.deploy._onnx_moves import MOVES
 from mqbench.deploy.bias import integer_bias
 from mqbench.deploy.forms._base import Form
 from mqbench.deploy.program import (
     Add,
     Combination,
-    Concat,
-    Dequantize,
-    Float,
-    GlobalPool,
     Grid,
     Layer,
-    MatMul,
-    Move,
-    Multiply,
     Operation,
-    Pool,
     Program,
-    Quantize,
-    Ref,
     Weight,
 )
-from mqbench.errors import IncompatibleError, RequestError
+from mqbench.errors import IncompatibleError
 
-_LIMITS = {"uint8": (0, 255), "int8": (-128, 127)}
+LIMITS = {"uint8": (0, 255), "int8": (-128, 127)}
 _TYPES = {"uint8": np.uint8, "int8": np.int8}
 
 
@@ -48,11 +35,6 @@ class Writer:
         self._written: set[str] = set()
         self._real: dict[str, str] = {}
         self._readers = program.readers()
-
-    def write(self) -> None:
-        """All operations, in order."""
-        for operation in self.program.operations:
-            _WRITERS[type(operation)](self, operation)
 
     # -- parts ------------------------------------------------------------------------------------------
 
@@ -85,14 +67,19 @@ class Writer:
 
     def dequantize(self, name: str, grid: Grid, output: str) -> str:
         """A DequantizeLinear of an integer tensor."""
-        return self.node("DequantizeLinear", [name, *self._qparams(name, grid)], output)
+        return self.node("DequantizeLinear", [name, *self.qparams(name, grid)], output)
+
+    def dequantize_as(self, name: str, integers: str, grid: Grid, output: str) -> str:
+        """A DequantizeLinear of other integers on the grid of tensor ``name``."""
+        return self.node("DequantizeLinear", [integers, *self.qparams(name, grid)], output)
 
     def container_zero(self, grid: Grid) -> Any:
         """Real zero in the container."""
         kind, offset = self.form.container(grid)
         return np.asarray(grid.zero_point + offset, dtype=_TYPES[kind])
 
-    def _qparams(self, name: str, grid: Grid) -> list[str]:
+    def qparams(self, name: str, grid: Grid) -> list[str]:
+        """Scale and zero point of an activation, as initializers."""
         # 0-d: with shape [1] ONNX Runtime loses fusions
         scale = self.constant(f"{name}.scale", np.asarray(grid.scale, dtype=np.float32))
         return [scale, self.constant(f"{name}.zero_point", self.container_zero(grid))]
@@ -111,14 +98,14 @@ class Writer:
         kind, offset = self.form.container(grid)
         low, high = (edge + offset for edge in clip)
         if self.form.clip == "float":
-            real = self._float_clip(real, output, grid, bounds, (low, high) != _LIMITS[kind])
-            self.node("QuantizeLinear", [real, *self._qparams(name, grid)], output)
+            real = self._float_clip(real, output, grid, bounds, (low, high) != LIMITS[kind])
+            self.node("QuantizeLinear", [real, *self.qparams(name, grid)], output)
             return
         behind = output != name or isinstance(self._operation(name), (Layer, Combination))
-        if (low, high) == _LIMITS[kind] and not (self.form.clip == "always" and behind):
-            self.node("QuantizeLinear", [real, *self._qparams(name, grid)], output)
+        if (low, high) == LIMITS[kind] and not (self.form.clip == "always" and behind):
+            self.node("QuantizeLinear", [real, *self.qparams(name, grid)], output)
             return
-        whole = self.node("QuantizeLinear", [real, *self._qparams(name, grid)], f"{output}.unclipped")
+        whole = self.node("QuantizeLinear", [real, *self.qparams(name, grid)], f"{output}.unclipped")
         edges = [
             self.constant(f"{output}.{end}", np.asarray(edge, dtype=_TYPES[kind]))
             for end, edge in (("low", low), ("high", high))
@@ -137,7 +124,7 @@ class Writer:
         kind, offset = self.form.container(grid)
         low, high = (np.float32(edge - grid.zero_point) for edge in clip)
         edges = [self.constant(f"{name}.low", low), self.constant(f"{name}.high", high)]
-        scale = self._qparams(name, grid)[0]
+        scale = self.qparams(name, grid)[0]
         steps = self.node("Round", [self.node("Div", [real, scale], f"{name}.divided")], f"{name}.rounded")
         centred = self.node("Clip", [steps, *edges], f"{name}.centred")
         self._real[name] = self.node("Mul", [centred, scale], f"{name}.dequantized")
@@ -213,153 +200,3 @@ def weight_array(weight: Weight) -> Any:
             f"8-bit engines take weights of 2 to 8 bits, got {weight.scheme.bits}; prepare the network with fewer bits"
         )
     return weight.integers.cpu().numpy().astype(np.int8 if weight.scheme.signed else np.uint8)
-
-
-def _layer(w: Writer, op: Layer) -> None:
-    x = w.real(op.inputs[0])
-    inputs = [x, w.weight(op), *w.bias(op)]
-    real = op.name if op.clip is None else f"{op.name}.real"
-    if op.function == "linear":
-        _linear(w, op, inputs, real)
-    else:
-        w.node(
-            "Conv",
-            inputs,
-            real,
-            kernel_shape=list(op.weight.integers.shape[2:]),
-            strides=list(op.stride),
-            pads=[a for a, _ in op.padding] + [b for _, b in op.padding],
-            dilations=list(op.dilation),
-            group=op.groups,
-        )
-    if op.clip is None:
-        return
-    if w.form.residual == "float" and w.is_residual(op):
-        w.quantize_in_float(real, op.name, op.clip)
-    else:
-        w.quantize(real, op.name, op.name, op.clip, op.bounds)
-
-
-def _linear(w: Writer, op: Layer, inputs: list[str], real: str) -> None:
-    shape = w.program.values[op.inputs[0]].shape
-    if len(shape) == 2:
-        w.node("Gemm", inputs, real, transB=1)
-        return
-    rows = w.constant(f"{op.name}.rows", np.asarray([-1, shape[-1]], dtype=np.int64))
-    flat = w.node("Reshape", [inputs[0], rows], f"{op.name}.flat")
-    out = w.node("Gemm", [flat, *inputs[1:]], f"{op.name}.flat_out", transB=1)
-    back = w.constant(f"{op.name}.shape", _reshape(w.program.values[op.name].shape))
-    w.node("Reshape", [out, back], real)
-
-
-def _reshape(shape: tuple[int | None, ...]) -> Any:
-    return np.asarray([-1 if n is None else n for n in shape], dtype=np.int64)
-
-
-def _quantize(w: Writer, op: Quantize) -> None:
-    grid = w.program.grid(op.name)
-    assert grid is not None
-    infinite = (float("-inf"), float("inf"))
-    w.quantize(w.real(op.inputs[0]), op.name, op.name, (grid.quant_min, grid.quant_max), infinite)
-
-
-def _dequantize(w: Writer, op: Dequantize) -> None:
-    grid = w.program.grid(op.inputs[0])
-    assert grid is not None
-    w.dequantize(op.inputs[0], grid, op.name)
-
-
-def _combination(kind: str) -> Callable[[Writer, Any], None]:
-    def write(w: Writer, op: Combination) -> None:
-        w.node(kind, [w.real(name) for name in op.inputs], f"{op.name}.real")
-        w.quantize(f"{op.name}.real", op.name, op.name, op.clip, op.bounds)
-
-    return write
-
-
-def _add(w: Writer, op: Add) -> None:
-    _combination("Add" if op.sign > 0 else "Sub")(w, op)
-
-
-def _global_pool(w: Writer, op: GlobalPool) -> None:
-    real = w.node("GlobalAveragePool", [w.real(op.inputs[0])], f"{op.name}.real")
-    if op.keepdims:
-        w.quantize(real, op.name, op.name, op.clip, op.bounds)
-        return
-    shape = w.constant(f"{op.name}.shape", _reshape(w.program.values[op.name].shape))
-    if w.form.integer_moves:
-        w.quantize(real, op.name, f"{op.name}.kept", op.clip, op.bounds)
-        w.node("Reshape", [f"{op.name}.kept", shape], op.name)
-    else:
-        flat = w.node("Reshape", [real, shape], f"{op.name}.flat")
-        w.quantize(flat, op.name, op.name, op.clip, op.bounds)
-
-
-def _pool(w: Writer, op: Pool) -> None:
-    w.node(
-        "AveragePool",
-        [w.real(op.inputs[0])],
-        f"{op.name}.real",
-        kernel_shape=list(op.kernel),
-        strides=list(op.stride),
-        pads=[*op.padding, *op.padding],
-        ceil_mode=int(op.ceil_mode),
-        count_include_pad=int(op.count_include_pad),
-    )
-    w.quantize(f"{op.name}.real", op.name, op.name, op.clip, op.bounds)
-
-
-def _concat(w: Writer, op: Concat) -> None:
-    if w.form.integer_moves:
-        w.node("Concat", list(op.inputs), op.name, axis=op.axis)
-        return
-    w.node("Concat", [w.real(name) for name in op.inputs], f"{op.name}.real", axis=op.axis)
-    _requantize(w, op)
-
-
-def _move(w: Writer, op: Move) -> None:
-    write = MOVES.get(op.target.split(".")[1])
-    if write is None:
-        raise RequestError(f"{op.name}: {op.target} has no ONNX form")
-    grid = w.program.grid(op.name)
-    assert grid is not None
-    if w.form.integer_moves:
-        write(w, op, op.inputs[0], op.name, w.container_zero(grid))
-        return
-    write(w, op, w.real(op.inputs[0]), f"{op.name}.real", np.float32(0))
-    _requantize(w, op)
-
-
-def _requantize(w: Writer, op: Operation) -> None:
-    grid = w.program.grid(op.name)
-    assert grid is not None
-    kind, offset = w.form.container(grid)
-    limits = (_LIMITS[kind][0] - offset, _LIMITS[kind][1] - offset)  # values are on the grid already
-    w.quantize(f"{op.name}.real", op.name, op.name, limits, (float("-inf"), float("inf")))
-
-
-def _float(w: Writer, op: Float) -> None:
-    name = op.target.split(".")[1]
-    if name in FLOATS:
-        FLOATS[name](w, op)
-    elif name in MOVES:
-        first: Any = op.args[0]
-        assert isinstance(first, Ref)
-        MOVES[name](w, op, w.tensor(first.name), op.name, None)
-    else:
-        raise RequestError(f"{op.name}: {op.target} has no ONNX form")
-
-
-_WRITERS: dict[type[Operation], Callable[[Writer, Any], None]] = {
-    Add: _add,
-    Concat: _concat,
-    Dequantize: _dequantize,
-    Float: _float,
-    GlobalPool: _global_pool,
-    Layer: _layer,
-    MatMul: _combination("MatMul"),
-    Move: _move,
-    Multiply: _combination("Mul"),
-    Pool: _pool,
-    Quantize: _quantize,
-}

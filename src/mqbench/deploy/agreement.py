@@ -27,10 +27,13 @@ class Match:
 
     @classmethod
     def of(cls, first: Tensor, second: Tensor) -> "Match":
-        """Of two integer tensors of one grid."""
-        difference = (first.long() - second.long()).abs()
-        largest = int(difference.max()) if difference.numel() else 0
-        return cls(count=difference.numel(), equal=int((difference == 0).sum()), max_steps=largest)
+        """Of two tensors of integers of one grid (any dtype that holds them)."""
+        if torch.equal(first, second):
+            return cls(count=first.numel(), equal=first.numel())
+        difference = torch.sub(first, second)
+        different = int(torch.count_nonzero(difference))
+        count = difference.numel()
+        return cls(count=count, equal=count - different, max_steps=int(difference.abs_().max()))
 
     def __add__(self, other: "Match") -> "Match":
         return Match(

@@ -16,7 +16,7 @@ class Arithmetic:
         requantization: float multiplier, fixed point, or power-of-two shift (SPEC section 11).
         multiplier: how M is computed in float32. ``product``: (s_x s_w) / s_y; ``ratio``: s_w (s_x / s_y);
             ``exact``: in float64, rounded once.
-        add: ``fused``: fma(a, s_a/s_c, fma(b, s_b/s_c, z_c - (s_a/s_c z_a + s_b/s_c z_b))), then rounded;
+        add: ``fused``: fma(a, r_a, fma(b, r_b, z_c - fma(r_a, z_a, r_b z_b))) with r = s/s_c, then rounded;
             ``dequantized``: float32 values are added, then quantized by Eq. 1; ``premultiplied``: the same with
             values fma(code, s, -z s) of codes from 0 up, times 1/s_c; ``exact``: in float64, rounded once.
         codes: ``fused`` adds are computed on unsigned codes (signed 8-bit grids shifted by 128), which rounds

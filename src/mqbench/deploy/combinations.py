@@ -54,7 +54,7 @@ def _add(op: Add, x: Sequence[Tensor], grids: Sequence[Grid], grid: Grid, arithm
 def _fused_add(
     op: Add, x: Sequence[Tensor], grids: Sequence[Grid], grid: Grid, arithmetic: Arithmetic
 ) -> Tensor:
-    """fma(a, r_a, fma(b, r_b, z_c - (r_a z_a + r_b z_b))) in float32, on the codes that the engine holds.
+    """fma(a, r_a, fma(b, r_b, z_c - fma(r_a, z_a, r_b z_b))) in float32, on the codes that the engine holds.
 
     Products of an 8-bit code and a float32 ratio are exact in float64, and so is their sum with a float32
     of similar size: rounding that to float32 is what a fused multiply-add does.
@@ -65,7 +65,8 @@ def _fused_add(
     z_a, z_b, z_c = (
         torch.tensor(float(g.zero_point + s)) for g, s in zip((*grids, grid), shifts, strict=True)
     )
-    fixed = z_c - (first * z_a + second * z_b)
+    # the kernel's compiler contracts this sum too: one rounding for r_a z_a and the addition
+    fixed = z_c - (first.double() * z_a.double() + (second * z_b).double()).float()
     inner = ((x[1] + shifts[1]).double() * second.double()).add_(fixed.double()).float()
     total = ((x[0] + shifts[0]).double() * first.double()).add_(inner).float()
     return total.round_().sub_(shifts[2]).clamp_(*op.clip)

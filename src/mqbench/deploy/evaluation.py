@@ -72,7 +72,7 @@ class Evaluator(nn.Module, ABC):
             given: tensors of another run of the network by name, as `values` gives them.
             inputs: of that run.
         """
-        held: Environment = dict(zip(self.program.inputs, self._checked(inputs), strict=True))
+        held: Environment = dict(zip(self.program.inputs, self.checked(inputs), strict=True))
         held |= {name: value.float() for name, value in given.items()}
         found: dict[str, Tensor] = {}
         for operation in self.program.operations:
@@ -81,7 +81,7 @@ class Evaluator(nn.Module, ABC):
                 found[operation.name] = self._shown(operation.name, value)
             else:
                 held[operation.name] = value
-            self._forget(operation, held, frozenset())
+            self.forget(operation, held)
         return found
 
     def compute(self, operation: Operation, held: Mapping[str, Tensor]) -> Tensor:
@@ -119,18 +119,20 @@ class Evaluator(nn.Module, ABC):
         return result
 
     def _run(self, inputs: Sequence[Tensor], keep: frozenset[str]) -> Environment:
-        held: Environment = dict(zip(self.program.inputs, self._checked(inputs), strict=True))
+        held: Environment = dict(zip(self.program.inputs, self.checked(inputs), strict=True))
         for operation in self.program.operations:
             held[operation.name] = self.compute(operation, held)
-            self._forget(operation, held, keep)
+            self.forget(operation, held, keep)
         return held
 
-    def _forget(self, operation: Operation, held: Environment, keep: frozenset[str]) -> None:
+    def forget(self, operation: Operation, held: Environment, keep: frozenset[str] = frozenset()) -> None:
+        """Drop the tensors that nobody reads after an operation, outputs aside."""
         for name in self._last_reader.get(operation.name, ()):
             if name not in keep:
                 held.pop(name, None)
 
-    def _checked(self, inputs: Sequence[Tensor]) -> list[Tensor]:
+    def checked(self, inputs: Sequence[Tensor]) -> list[Tensor]:
+        """Inputs as float32; raises `RequestError` unless number and shapes are the network's."""
         names = self.program.inputs
         if len(inputs) != len(names):
             raise RequestError(f"the network takes {len(names)} input tensors, got {len(inputs)}")

@@ -18,7 +18,7 @@ from mqbench.errors import RequestError
 
 K = TypeVar("K")
 
-RUNS, WARMUP = 5, 3
+RUNS, WARMUP = 5, 2
 _LEAST_SECONDS, _MOST_PASSES = 0.2, 100
 
 
@@ -27,11 +27,13 @@ class Timing:
     """One network on one engine at one precision.
 
     Args:
-        milliseconds: one entry a run: the median over its passes, for a whole batch.
+        milliseconds: wall time, one entry a run: the median over its passes, for a whole batch.
+        cpu_milliseconds: CPU time of all threads, likewise: what a busy machine leaves alone.
         passes: forward passes in each run.
     """
 
     milliseconds: tuple[float, ...]
+    cpu_milliseconds: tuple[float, ...]
     passes: int
 
     @property
@@ -93,7 +95,7 @@ def latency(
         runtime: a name from ``mqbench.deploy.runtimes``.
         batch_size: images of a batch; their size is the one that the network was captured with.
         threads: CPU threads of the engine.
-        runs: each of enough passes to take 0.2 s; float and quantized runs take turns.
+        runs: each of enough passes to take 0.2 s, or one that takes longer; float and quantized runs take turns.
         warmup: passes before the first run.
 
     Raises:
@@ -167,28 +169,41 @@ def take_turns(
     runs: int,
     warmup: int,
     clock: Callable[[], float] = time.perf_counter,
+    cpu: Callable[[], float] = time.process_time,
 ) -> dict[K, Timing]:
     """Time several calls, one run of each in turn.
 
-    A run is as many passes as take 0.2 s (at least 3, at most 100) and counts as the median of them.
+    A run is as many passes as take 0.2 s (at least 1, at most 100) and counts as the median of them.
     """
     passes: dict[K, int] = {}
     for key, call in calls.items():
-        first = _seconds(call, clock)
+        first, _ = _seconds(call, clock, cpu)
         for _ in range(warmup - 1):
-            first = min(first, _seconds(call, clock))
-        passes[key] = max(3, min(_MOST_PASSES, round(_LEAST_SECONDS / max(first, 1e-6))))
-    taken: dict[K, list[float]] = {key: [] for key in calls}
+            first = min(first, _seconds(call, clock, cpu)[0])
+        passes[key] = max(1, min(_MOST_PASSES, round(_LEAST_SECONDS / max(first, 1e-6))))
+    taken: dict[K, list[tuple[float, float]]] = {key: [] for key in calls}
     for _ in range(runs):
         for key, call in calls.items():
-            taken[key].append(1e3 * statistics.median(_seconds(call, clock) for _ in range(passes[key])))
-    return {key: Timing(milliseconds=tuple(taken[key]), passes=passes[key]) for key in calls}
+            pairs = [_seconds(call, clock, cpu) for _ in range(passes[key])]
+            wall, used = (1e3 * statistics.median(times) for times in zip(*pairs, strict=True))
+            taken[key].append((wall, used))
+    return {
+        key: Timing(
+            milliseconds=tuple(wall for wall, _ in pairs),
+            cpu_milliseconds=tuple(used for _, used in pairs),
+            passes=passes[key],
+        )
+        for key, pairs in taken.items()
+    }
 
 
-def _seconds(call: Callable[[], object], clock: Callable[[], float]) -> float:
-    begin = clock()
+def _seconds(
+    call: Callable[[], object], clock: Callable[[], float], cpu: Callable[[], float]
+) -> tuple[float, float]:
+    """Wall and CPU time of one call."""
+    begin, used = clock(), cpu()
     call()
-    return clock() - begin
+    return clock() - begin, cpu() - used
 
 
 def _call(session: Session, inputs: Sequence[Tensor]) -> Callable[[], object]:

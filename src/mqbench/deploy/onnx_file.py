@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mqbench.deploy import forms
+from mqbench.deploy._onnx_operations import write_operations
 from mqbench.deploy._onnx_writer import Writer
 from mqbench.deploy.files import whole_file
 from mqbench.deploy.forms._base import Form
@@ -49,7 +50,7 @@ def build(program: Program, *, form: str = "standard", opset: int | None = None)
     chosen: Form = forms[form]  # type: ignore[index]
     version = _opset(onnx, chosen, form, opset)
     writer = Writer(program, chosen, form, version)
-    writer.write()
+    write_operations(writer)
     graph = onnx.helper.make_graph(
         writer.nodes,
         "mqbench",

@@ -1,6 +1,6 @@
 """A deployed network as PyTorch's own quantized x86 kernels run it: needs torch and safetensors alone.
 
-The exporter puts a copy of this file beside the artifact, so that it runs where nothing else is installed:
+A copy of this file beside the artifact runs it where nothing else is installed:
 
     network = load("model.fbgemm.safetensors", engine="fbgemm")
     logits = network(images)
@@ -136,10 +136,6 @@ class QuantizedNetwork(nn.Module):
         packed = ops.qconv_prepack(integers, scale, grid["scale"], grid["zero_point"], *options, None)
         return packed, scale, zero_point
 
-    def constant(self, name: str) -> Tensor:
-        """A constant of a float operation."""
-        return self.tensors[name]
-
 
 def load(path: str | Path, engine: str = "fbgemm") -> QuantizedNetwork:
     """The network of an artifact.
@@ -147,7 +143,7 @@ def load(path: str | Path, engine: str = "fbgemm") -> QuantizedNetwork:
     Raises:
         ValueError: not such an artifact, or an engine that this torch does not have.
     """
-    from safetensors import safe_open
+    from safetensors import SafetensorError, safe_open
 
     try:
         with safe_open(str(path), framework="pt") as file:
@@ -157,7 +153,7 @@ def load(path: str | Path, engine: str = "fbgemm") -> QuantizedNetwork:
         if network["format"] != FORMAT:
             raise ValueError(f"its format is {network['format']!r}, this file reads {FORMAT!r}")
         return QuantizedNetwork(network["operations"], tensors, network["inputs"], network["outputs"], engine)
-    except (KeyError, json.JSONDecodeError) as error:
+    except (KeyError, json.JSONDecodeError, SafetensorError) as error:
         raise ValueError(f"{path} holds no quantized network: {error}") from error
 
 
@@ -246,39 +242,31 @@ def _layer_in_float(network: QuantizedNetwork, op: Mapping[str, Any], x: Tensor)
     return function(_real(x), weight, bias, op["stride"], op["padding"], op["dilation"], op["groups"])
 
 
-def _add(_: QuantizedNetwork, op: Mapping[str, Any], x: list[Tensor], __: Any) -> Tensor:
+def _add(network: QuantizedNetwork, op: Mapping[str, Any], x: list[Tensor], values: Any) -> Tensor:
     grid = op["grid"]
-    if op["sign"] < 0 or x[0].shape != x[1].shape:
-        return _clip(_to_grid(x[0].dequantize() + op["sign"] * x[1].dequantize(), op), op)
+    if op["sign"] < 0 or x[0].shape != x[1].shape:  # the kernel does neither
+        return _in_float(network, op, x, values)
     relu = op["clip"][0] == grid["zero_point"]
     kernel = torch.ops.quantized.add_relu if relu else torch.ops.quantized.add
     return _clip(kernel(x[0], x[1], grid["scale"], grid["zero_point"]), op, relu)
 
 
-def _multiply(_: QuantizedNetwork, op: Mapping[str, Any], x: list[Tensor], __: Any) -> Tensor:
+def _multiply(network: QuantizedNetwork, op: Mapping[str, Any], x: list[Tensor], values: Any) -> Tensor:
     grid = op["grid"]
     if x[0].shape != x[1].shape:
-        return _clip(_to_grid(x[0].dequantize() * x[1].dequantize(), op), op)
+        return _in_float(network, op, x, values)
     return _clip(torch.ops.quantized.mul(x[0], x[1], grid["scale"], grid["zero_point"]), op)
 
 
-def _matmul(_: QuantizedNetwork, op: Mapping[str, Any], x: list[Tensor], __: Any) -> Tensor:
-    # the kernel wants equal batch axes and few dimensions; float is exact up to its last rounding
-    return _clip(_to_grid(x[0].dequantize() @ x[1].dequantize(), op), op)
+def _in_float(_: QuantizedNetwork, op: Mapping[str, Any], x: list[Tensor], __: Any) -> Tensor:
+    """What torch has no integer kernel for; its integer pooling keeps the scale of its input, but ours has its own."""
+    return _clip(_to_grid(_REAL[op["kind"]](op, [t.dequantize() for t in x]), op), op)
 
 
-def _global_pool(_: QuantizedNetwork, op: Mapping[str, Any], x: list[Tensor], __: Any) -> Tensor:
-    # torch's integer pooling keeps the scale of its input, but this tensor has a grid of its own
-    mean = x[0].dequantize().mean(tuple(range(2, x[0].dim())), keepdim=op["keepdims"])
-    return _clip(_to_grid(mean, op), op)
-
-
-def _pool(_: QuantizedNetwork, op: Mapping[str, Any], x: list[Tensor], __: Any) -> Tensor:
+def _average(op: Mapping[str, Any], x: list[Tensor]) -> Tensor:
     pool = getattr(nn.functional, f"avg_pool{len(op['kernel'])}d")
-    mean = pool(
-        x[0].dequantize(), op["kernel"], op["stride"], op["padding"], op["ceil_mode"], op["count_include_pad"]
-    )
-    return _clip(_to_grid(mean, op), op)
+    options = (op[name] for name in ("kernel", "stride", "padding", "ceil_mode", "count_include_pad"))
+    return pool(x[0], *options)
 
 
 def _concat(_: QuantizedNetwork, op: Mapping[str, Any], x: list[Tensor], __: Any) -> Tensor:
@@ -297,7 +285,7 @@ def _call(network: QuantizedNetwork, op: Mapping[str, Any], values: Mapping[str,
             return argument
         ((kind, content),) = argument.items()
         if kind == "tensor":
-            return values[content] if content in values else network.constant(content)
+            return values[content] if content in values else network.tensors[content]
         if kind == "batch":
             return batch
         return float(content) if kind == "float" else getattr(torch, content)
@@ -313,6 +301,13 @@ def _move(network: QuantizedNetwork, op: Mapping[str, Any], x: list[Tensor], val
     return _to_grid(_call(network, op, real), op)
 
 
+_REAL: dict[str, Any] = {
+    "add": lambda op, x: x[0] + op["sign"] * x[1],
+    "multiply": lambda _, x: x[0] * x[1],
+    "matmul": lambda _, x: x[0] @ x[1],
+    "globalpool": lambda op, x: x[0].mean(tuple(range(2, x[0].dim())), keepdim=op["keepdims"]),
+    "pool": _average,
+}
 _STEPS: dict[str, Any] = {
     "quantize": _quantize,
     "dequantize": _dequantize,
@@ -322,9 +317,7 @@ _STEPS: dict[str, Any] = {
     "linear": _layer,
     "add": _add,
     "multiply": _multiply,
-    "matmul": _matmul,
-    "globalpool": _global_pool,
-    "pool": _pool,
+    **dict.fromkeys(("matmul", "globalpool", "pool"), _in_float),
     "concat": _concat,
     "move": _move,
     "float": _move,

@@ -1,5 +1,6 @@
 """`verify`: the same batches through the simulation, the integer reference and a real engine."""
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -27,6 +28,7 @@ from mqbench.deploy.simulation import Simulation
 from mqbench.errors import RequestError
 
 Values = Mapping[str, Tensor]
+VALUES_AT_ONCE = 2**25  # integers of a part of a batch: a few hundred megabytes
 
 
 def verify(
@@ -120,54 +122,89 @@ def bisect(
 
 
 class _Comparison:
-    """Sums over batches."""
+    """Sums over batches; all computations walk through the program together, so that little is held."""
 
     def __init__(
         self, integer: IntegerNetwork, simulation: Simulation, engine: Session, unwatched: Session
     ) -> None:
         self.integer, self.simulation, self.engine, self.unwatched = integer, simulation, engine, unwatched
         self.program = integer.program
-        self.names = self.program.integer_values()
         kinds = {op.name: op.kind for op in self.program.operations}
-        self.layers = {name: LayerAgreement(name=name, kind=kinds[name]) for name in self.names}
+        names = self.program.integer_values()
+        self.layers = {name: LayerAgreement(name=name, kind=kinds[name]) for name in names}
         self.pairs = {"integer": Pair(), "simulation": Pair(), "reference": Pair()}
         self.images = self.labelled = 0
         self.correct = {"simulated": 0, "integer": 0, "engine": 0}
         self.watching_changes = 0
+        self._images_at_once = max(1, VALUES_AT_ONCE // sum(self._size(name) for name in names))
+
+    def _size(self, name: str) -> int:
+        return math.prod(n for n in self.program.values[name].shape if n is not None)
+
+    def add(self, inputs: tuple[Tensor, ...], labels: Tensor | None) -> None:
+        """One batch, in parts that fit into memory."""
+        for start in range(0, len(inputs[0]), self._images_at_once):
+            part = slice(start, start + self._images_at_once)
+            self._add(tuple(x[part] for x in inputs), None if labels is None else labels[part])
 
     @torch.no_grad()
-    def add(self, inputs: tuple[Tensor, ...], labels: Tensor | None) -> None:
-        engine, integer = self.engine.run(*inputs), self.integer.values(*inputs)
-        simulation = self.simulation.values(*inputs)
+    def _add(self, inputs: tuple[Tensor, ...], labels: Tensor | None) -> None:
+        watched, plain = self.engine.run(*inputs), self.unwatched.run(*inputs)
         outputs = self.program.outputs
-        plain = self.unwatched.run(*inputs)
-        self.watching_changes += sum(not torch.equal(plain[name], engine[name]) for name in outputs)
-        given = {name: value for name, value in engine.items() if name not in outputs}
-        local, simulated = self.integer.local(given, *inputs), self.simulation.local(given, *inputs)
-        for name in self.names:
-            self.layers[name] += LayerAgreement(
-                name=name,
-                kind=self.layers[name].kind,
-                free=Match.of(integer[name], engine[name]),
-                local=Match.of(local[name], engine[name]),
-                simulation=Match.of(simulated[name], engine[name]),
-            )
-        whole = engine | plain  # outputs as the engine gives them when nobody watches
-        self.pairs["integer"] += self._pair(integer, whole)
-        self.pairs["simulation"] += self._pair(simulation, whole)
-        self.pairs["reference"] += self._pair(simulation, integer)
+        self.watching_changes += sum(not torch.equal(plain[name], watched[name]) for name in outputs)
+        engine = {name: value.float() for name, value in watched.items() if name not in outputs}
+        integer, simulation = self._walk(inputs, engine)
+        for key, first, second in (
+            ("integer", integer, plain),
+            ("simulation", simulation, plain),
+            ("reference", simulation, integer),
+        ):
+            found = [OutputMatch.of(first[name], second[name]) for name in outputs]
+            total = replace(sum(found[1:], found[0]), images=found[0].images)
+            self.pairs[key] += Pair(output=total)
         self.images += len(inputs[0])
         if labels is not None:
             self.labelled += len(labels)
-            computed = (("simulated", simulation), ("integer", integer), ("engine", plain))
-            for key, values in computed:
-                self.correct[key] += top1(values[outputs[0]], labels)
+            for name, values in (("simulated", simulation), ("integer", integer), ("engine", plain)):
+                self.correct[name] += top1(values[outputs[0]], labels)
 
-    def _pair(self, first: Values, second: Values) -> Pair:
-        integers = sum((Match.of(first[name], second[name]) for name in self.names), Match())
-        outputs = [OutputMatch.of(first[name], second[name]) for name in self.program.outputs]
-        total = sum(outputs[1:], outputs[0])
-        return Pair(integers=integers, output=replace(total, images=outputs[0].images))
+    def _walk(self, inputs: tuple[Tensor, ...], engine: Values) -> tuple[Values, Values]:
+        """Compare every tensor of the engine; the outputs of integer reference and simulation."""
+        start = dict(zip(self.program.inputs, self.integer.checked(inputs), strict=True))
+        integer, simulation, integer_local, simulation_local = (dict(start) for _ in range(4))
+        same = set(start)  # tensors that the reference, running on its own, has like the engine
+        for op in self.program.operations:
+            integer[op.name] = self.integer.compute(op, integer)
+            simulation[op.name] = self.simulation.compute(op, simulation)
+            fed_alike = same.issuperset(op.inputs)
+            local = integer[op.name] if fed_alike else self.integer.compute(op, integer_local)
+            simulated = self.simulation.compute(op, simulation_local)
+            found = engine.get(op.name)
+            if found is not None and op.name in self.layers:
+                self._compare(op.name, integer[op.name], simulation[op.name], local, simulated, found)
+            if fed_alike if found is None else torch.equal(integer[op.name], found):
+                same.add(op.name)
+            integer_local[op.name] = local if found is None else found
+            simulation_local[op.name] = simulated if found is None else found
+            for held in (integer, simulation, integer_local, simulation_local):
+                self.integer.forget(op, held)
+        return integer, simulation
+
+    def _compare(
+        self, name: str, integer: Tensor, simulation: Tensor, local: Tensor, simulated: Tensor, found: Tensor
+    ) -> None:
+        free = Match.of(integer, found)
+        alone = Match.of(simulation, found)
+        self.layers[name] += LayerAgreement(
+            name=name,
+            kind=self.layers[name].kind,
+            free=free,
+            local=free if local is integer else Match.of(local, found),
+            simulation=Match.of(simulated, found),
+        )
+        reference = Match.of(simulation, integer) if free.max_steps else alone
+        for key, match in (("integer", free), ("simulation", alone), ("reference", reference)):
+            self.pairs[key] += Pair(integers=match)
 
     def agreement(self, **about: Any) -> Agreement:
         if self.watching_changes:

@@ -6,14 +6,18 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from mqbench.fused.norm import can_defer, fused_statistics
 from mqbench.processes import sum_of_all
 
 
 def batch_statistics(output: Tensor) -> tuple[Tensor, Tensor, int]:
     """Mean, biased variance (``[channels]``) and number of elements a channel of a layer's output."""
+    count = output.numel() // output.shape[1]
+    if can_defer(output):
+        return *fused_statistics(output), count
     axes = [axis for axis in range(output.dim()) if axis != 1]
     variance, mean = torch.var_mean(output, axes, correction=0)
-    return mean, variance, output.numel() // output.shape[1]
+    return mean, variance, count
 
 
 def combine_statistics(

@@ -34,7 +34,7 @@ class ExplicitNorm(Folding):
                 divisor=factor,
                 bias=layer.bias,
             )
-            return norm if layer.defers else norm.compute()
+            return norm if layer.defers and not layer._forward_hooks else norm.compute()
         output = scaled / along_output(factor, scaled)
         if layer.bias is not None:
             output = output + along_output(layer.bias, output)

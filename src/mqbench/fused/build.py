@@ -38,7 +38,7 @@ def compiler() -> str | None:
     for name in (os.environ.get("CXX"), "g++", "clang++"):
         if name and (path := shutil.which(name)):
             return path
-    _warn("no C++ compiler was found (set CXX, or install g++)")
+    warn("no C++ compiler was found (set CXX, or install g++)")
     return None
 
 
@@ -55,7 +55,7 @@ def library(source: str) -> ctypes.CDLL | None:
         return ctypes.CDLL(str(_compiled(source, path)))
     except (OSError, subprocess.CalledProcessError) as error:
         said = getattr(error, "stderr", None) or str(error)
-        _warn(f"the C++ compiler {path} could not make them: {said.strip().splitlines()[0]}")
+        warn(f"the C++ compiler {path} could not make them: {said.strip().splitlines()[0]}")
         return None
 
 
@@ -126,9 +126,10 @@ def _only_one(path: Path) -> Iterator[None]:
 
 
 @cache
-def _warn(reason: str) -> None:
+def warn(reason: str) -> None:
+    """Say, once for each reason in a process, that there is no fused form and why."""
     warnings.warn(
-        f"quantizers run without fused kernels, about half as fast, because {reason}; "
+        f"quantizers run without fused kernels, and slower, because {reason}; "
         f"numbers are the same. {SWITCH}=0 silences this",
         NoFusedKernels,
         stacklevel=2,

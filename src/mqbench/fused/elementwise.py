@@ -102,10 +102,12 @@ class Elementwise:
         shaped = [p if p is None else broadcast(p, x, axis) for p in parameters]
         behind = x if before.affine is None else before.affine(x)
         clipped = behind if before.clip is None else before.clip(behind)
-        dx, *terms = self._backward(gradient, clipped, *shaped, *scalars)
-        assert dx is not None
+        found_dx, *terms = self._backward(gradient, clipped, *shaped, *scalars)
+        assert found_dx is not None
+        dx: Tensor = found_dx
         if before.clip is not None:
-            dx = torch.where((behind > before.clip.lower) & (behind < before.clip.upper), dx, 0.0)
+            lower, upper = before.clip
+            dx = torch.where((behind <= lower) | (behind >= upper), 0.0, dx)
         totals = [
             reduce_like(term, like).reshape(parameter.shape)
             for term, parameter, like in zip(terms, parameters, shaped, strict=False)
@@ -189,8 +191,9 @@ class Elementwise:
         **named: Any,
     ) -> Any:
         behind = x if mean is None else (x - mean) * factor + shift
-        dx, *terms = self._backward(gradient, torch.clamp(behind, lower, upper), *self._ordered(named))
-        dx = torch.where((behind > lower) & (behind < upper), dx, 0.0)
+        inside, *terms = self._backward(gradient, torch.clamp(behind, lower, upper), *self._ordered(named))
+        assert inside is not None
+        dx = torch.where((behind <= lower) | (behind >= upper), 0.0, inside)
         return (dx, *([] if mean is None else [dx * (x - mean), dx]), *terms)
 
     def _ordered(self, named: dict[str, Any]) -> list[Any]:

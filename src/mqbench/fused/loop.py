@@ -2,14 +2,15 @@
 
 import ctypes
 from collections.abc import Callable, Sequence
+from functools import partial
 from math import prod
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 from mqbench.fused import build
-from mqbench.fused.emit import emit
+from mqbench.fused.emit import UnsupportedOperation, emit
 
 SERIAL = 1 << 15
 """Elements up to which one thread is faster than many."""
@@ -49,12 +50,12 @@ class Loop:
         sums: Sequence[int] = (),
         writes: bool = True,
     ) -> None:
-        self._text = {
-            "function": function, "tensors": tensors, "parameters": parameters, "scalars": scalars,
-            "absent": absent, "sums": len(sums), "writes": writes,
-        }  # fmt: skip
+        self._text = partial(
+            emit, "run", function, tensors=tensors, parameters=parameters, scalars=scalars,
+            absent=absent, sums=len(sums), writes=writes,
+        )  # fmt: skip
         pointer, number = ctypes.c_void_p, ctypes.c_int64
-        self._signature = [
+        self._signature: list[Any] = [
             *[pointer] * (len(tensors) + writes),
             *[pointer, number] * (len(parameters) + len(sums)),
             *[ctypes.c_double] * len(scalars),
@@ -67,12 +68,20 @@ class Loop:
     def compiled(self, dtypes: tuple[torch.dtype, ...]) -> Any:
         """The C function for these types of the elements and of each parameter; None if there cannot be one."""
         if dtypes not in self._compiled:
-            library = build.library(emit("run", dtypes=dtypes, **self._text)) if build.is_wanted() else None
+            library = self._library(dtypes) if build.is_wanted() else None
             run = None if library is None else library.run
             if run is not None:
                 run.restype, run.argtypes = None, self._signature
             self._compiled[dtypes] = run
         return self._compiled[dtypes]
+
+    def _library(self, dtypes: tuple[torch.dtype, ...]) -> ctypes.CDLL | None:
+        try:
+            text = self._text(dtypes=dtypes)
+        except (UnsupportedOperation, fx.proxy.TraceError) as error:
+            build.warn(f"one of them has no such form: {error}")
+            return None
+        return build.library(text)
 
     def __call__(
         self,

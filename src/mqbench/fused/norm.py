@@ -83,6 +83,10 @@ def _combine(gradient: Any, x: Any, mean: Any, factor: Any, constant: Any, slope
     return gradient * factor + constant + (x - mean) * slope
 
 
+def _along(x: Any, mean: Any, constant: Any, slope: Any) -> Any:
+    return constant + (x - mean) * slope
+
+
 def _same(x: Any) -> Any:
     return x
 
@@ -93,17 +97,44 @@ def _gradient(gradient: Any, x: Any) -> Any:
 
 _IDENTITY = Elementwise(_same, _gradient, parameters=0, scalars=0)
 _STATISTICS = Loop(_sums, tensors=["x"], parameters=["origin"], sums=[0, 0], writes=False)
+_ALONG = Loop(_along, tensors=["x"], parameters=["mean", "constant", "slope"])
 _COMBINE = Loop(_combine, tensors=["gradient", "x"], parameters=["mean", "factor", "constant", "slope"])
 
 
 def _statistics(x: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and biased variance, ``[channels]``, in one pass around the first element of each channel."""
-    origin = x.detach().movedim(1, 0).flatten(1)[:, 0] if x.dim() < 3 else x.detach()[0].flatten(1)[:, 0]
+    origin = x.detach()[0].flatten(1)[:, 0]
     count = x.numel() // x.shape[1]
     found = _STATISTICS((x,), (origin,), axis=1)
     assert found is not None
     first, second = (total / count for total in found[1])
     return origin + first, (second - first * first).clamp_min_(0)
+
+
+class _Statistics(Function):
+    """Mean and biased variance; one pass forward and one backward."""
+
+    @staticmethod
+    def forward(ctx: Any, output: Tensor) -> tuple[Tensor, Tensor]:
+        mean, variance = _statistics(output)
+        ctx.save_for_backward(output, mean)
+        return mean, variance
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, d_mean: Tensor, d_variance: Tensor) -> Tensor:
+        output, mean = ctx.saved_tensors
+        count = output.numel() // output.shape[1]
+        found = _ALONG((output,), (mean, d_mean / count, d_variance * (2 / count)), axis=1)
+        assert found is not None
+        assert found[0] is not None
+        return found[0]
+
+
+def fused_statistics(output: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and biased variance of each channel, ``[channels]``, differentiable; only where `can_defer`."""
+    mean, variance = _Statistics.apply(output)
+    return mean, variance
 
 
 class _Normalised(Function):
@@ -120,6 +151,7 @@ class _Normalised(Function):
         gamma: Tensor,
         beta: Tensor,
         divisor: Tensor | None,
+        bias: Tensor | None,
         *parameters: Tensor | None,
     ) -> Tensor:
         mean, variance = _statistics(output)
@@ -130,7 +162,7 @@ class _Normalised(Function):
             inverse = torch.copysign(inverse, divisor)
         factor = gamma * inverse
         ctx.save_for_backward(output, mean, factor, beta, inverse, divisor, *parameters)
-        ctx.how = clip, definition, scalars, norm.eps
+        ctx.how, ctx.has_bias = (clip, definition, scalars, norm.eps), bias is not None
         before = Before(Affine(mean, factor, beta), clip)
         return definition.forward(output, parameters, scalars, before=before)
 
@@ -149,9 +181,10 @@ class _Normalised(Function):
         vectors = mean, factor, factor * d_beta / -count, slope / -count
         found = _COMBINE((h, output), vectors, axis=1, out=h)
         assert found is not None
+        d_bias = torch.zeros_like(mean) if ctx.has_bias else None  # it cancels; weight decay still wants it
         rest = [None] * (len(parameters) - len(totals))
         return (
-            None, None, None, None, found[0], inverse * d_factor, d_beta, d_divisor, *totals, *rest,
+            None, None, None, None, found[0], inverse * d_factor, d_beta, d_divisor, d_bias, *totals, *rest,
         )  # fmt: skip
 
 
@@ -163,7 +196,6 @@ def normalised(
     scalars: tuple[float, ...],
 ) -> Tensor:
     """An elementwise definition of a clipped batch norm, with all gradients."""
-    y: Tensor = _Normalised.apply(
-        norm, clip, definition, scalars, norm.output, norm.gamma, norm.beta, norm.divisor, *parameters
-    )
+    vectors = norm.gamma, norm.beta, norm.divisor, norm.bias
+    y: Tensor = _Normalised.apply(norm, clip, definition, scalars, norm.output, *vectors, *parameters)
     return y

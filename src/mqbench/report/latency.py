@@ -13,15 +13,23 @@ ARCHITECTURES = ("resnet18", "resnet50", "mobilenetv2", "efficientnet_lite0", "r
 _PRECISIONS = {"float": "FP32", "int8": "INT8"}
 
 
-def latency_rows(records: Iterable[LatencyRecord]) -> list[dict[str, Any]]:
+def latency_rows(records: Iterable[LatencyRecord], *, cpu: bool = False) -> list[dict[str, Any]]:
     """One row per batch, engine, threads and precision, as JSON values.
 
     ``cells`` maps each architecture to ``milliseconds`` (median over runs), ``spread`` (slowest minus
     fastest run), ``speedup`` (float median over this median; None for float, or without a float partner) and
-    ``runs``. Rows of float come before those of int8 of the same engine.
+    ``runs``. Rows of float come before those of int8 of the same engine. With ``cpu`` the times are CPU times.
     """
+
+    def median(record: LatencyRecord) -> float:
+        return record.cpu_median if cpu else record.median
+
+    def spread(record: LatencyRecord) -> float:
+        times = record.cpu_milliseconds if cpu else record.milliseconds
+        return max(times) - min(times)
+
     every = sorted(records, key=lambda r: (r.setting.batch_size, r.setting.runtime, r.setting.key))
-    floats = {_pair(record): record.median for record in every if record.setting.precision == "float"}
+    floats = {_pair(record): median(record) for record in every if record.setting.precision == "float"}
     rows: dict[tuple[Any, ...], dict[str, Any]] = {}
     for record in every:
         setting = record.setting
@@ -43,9 +51,9 @@ def latency_rows(records: Iterable[LatencyRecord]) -> list[dict[str, Any]]:
         )
         partner = floats.get(_pair(record)) if setting.precision == "int8" else None
         row["cells"][setting.architecture] = {
-            "milliseconds": record.median,
-            "spread": record.spread,
-            "speedup": None if partner is None else partner / record.median,
+            "milliseconds": median(record),
+            "spread": spread(record),
+            "speedup": None if partner is None else partner / median(record),
             "runs": len(record.milliseconds),
         }
     return [rows[place] for place in sorted(rows, key=str)]

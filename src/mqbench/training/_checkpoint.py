@@ -61,5 +61,7 @@ class Checkpoint:
         return state if isinstance(state, dict) and state.get("version") == VERSION else None
 
     def remove(self) -> None:
-        """The run has its record."""
+        """The run has its record; what a process that was killed while it wrote has left goes too."""
         self.path.unlink(missing_ok=True)
+        for left in self.path.parent.glob(f".{self.path.name}.*"):
+            left.unlink(missing_ok=True)

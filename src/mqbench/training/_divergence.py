@@ -50,8 +50,14 @@ def is_dead(curve: Sequence[CurvePoint], epochs: int, classes: int) -> bool:
     return all(is_at_chance(point.train_accuracy, classes, DEAD) for point in curve[-DEAD_EPOCHS:])
 
 
-def kind_at_chance(logits: Tensor) -> Kind:
-    """Whether a network at chance tells images apart at all; ``logits`` [N, classes] of some images."""
+def kind_at_chance(model: nn.Module, logits: Tensor) -> Kind:
+    """Why a network is at chance: what has exploded, or else whether it tells images apart at all.
+
+    ``logits`` [N, classes] are those of some images.
+    """
+    kind, _ = kind_of_blow_up(model)
+    if kind != "loss blow-up":
+        return kind
     if len(logits) > 1 and bool((logits == logits[:1]).all()):
         return "dead activations"
     return "chance accuracy"

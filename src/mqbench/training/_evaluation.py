@@ -7,6 +7,7 @@ from mqbench.data._base import Device, Split, Splits
 from mqbench.training._processes import summed
 
 EVALUATION_BATCH = 512
+SOME = 64
 _PIXELS = 512 * 3 * 32 * 32  # of a batch: large images go in smaller ones
 
 
@@ -58,3 +59,10 @@ def evaluate(
     if processes > 1:
         correct, images = summed(correct, images)
     return 100 * correct / images
+
+
+def some_images(splits: Splits, device: Device = "cpu") -> Tensor:
+    """The first test images, for diagnostics."""
+    pick = torch.arange(min(SOME, len(splits.test)))
+    images, _ = next(iter(splits.test.batches([pick], device=device)))
+    return images

@@ -3,7 +3,6 @@
 import math
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -19,7 +18,7 @@ from mqbench.training import _divergence as divergence
 from mqbench.training._batches import BatchPlan
 from mqbench.training._board import Board
 from mqbench.training._checkpoint import Checkpoint
-from mqbench.training._evaluation import evaluate
+from mqbench.training._evaluation import evaluate, some_images
 from mqbench.training._monitor import Monitor
 from mqbench.training._processes import (
     SynchronizedBatchNorm,
@@ -27,31 +26,14 @@ from mqbench.training._processes import (
     share_statistics,
     summed,
 )
-from mqbench.training._schedule import parameter_groups, rate_factor, warmup_steps
+from mqbench.training._result import Training
+from mqbench.training._schedule import optimizer_of, rate_factor, warmup_steps
 from mqbench.training._state import restore, state_of
 from mqbench.training._tally import Tally
 
 _LOOK_EVERY = 20  # steps between checks of the loss where a look waits for the device
-_HISTOGRAM_IMAGES = 64
 _SMOOTHING = 0.98  # of the loss that is watched for a blow-up
 Progress = Callable[[int, int], None]
-
-
-@dataclass(frozen=True)
-class Training:
-    """What a training gave.
-
-    Args:
-        curve: a point for each epoch.
-        not_converged: why it counts as not converged, None if it converged.
-        kind: which of the kinds of `divergence.KINDS` that is.
-        files: name to content of the diagnostics (paper appendix B).
-    """
-
-    curve: tuple[CurvePoint, ...]
-    not_converged: str | None = None
-    kind: divergence.Kind | None = None
-    files: dict[str, bytes] = field(default_factory=dict, compare=False)
 
 
 def train(
@@ -95,6 +77,8 @@ def train(
         RequestError: a global batch that the processes cannot make up.
         StoreError: the checkpoint cannot be written.
     """
+    if recipe.epochs == 0 and steps is None:  # nothing to cut into batches: any number of images will do
+        return Training(())
     compute = compute or Compute(accelerator="cpu", threads=torch.get_num_threads())
     fabric = fabric or Fabric(accelerator=compute.accelerator, devices=1, precision=compute.precision)
     loop = _Loop(model, splits, recipe, seed, steps, sync_bn, compute, fabric, board)
@@ -146,13 +130,7 @@ class _Loop:
         )
         if self.compute.channels_last:
             self.model.to(memory_format=torch.channels_last)
-        groups = parameter_groups(self.model, self.recipe, quantizer_weight_decay)
-        self.optimizer = torch.optim.SGD(
-            [group for group in groups if group["params"]] or [{"params": []}],
-            lr=self.recipe.learning_rate,
-            momentum=self.recipe.momentum,
-            nesterov=True,
-        )
+        self.optimizer = optimizer_of(self.model, self.recipe, quantizer_weight_decay)
         module: Any = torch.compile(self.model) if self.compute.compile else self.model
         self.module, self.stepper = self.fabric.setup(module, self.optimizer)
         saved = checkpoint.load() if checkpoint is not None else None
@@ -166,11 +144,11 @@ class _Loop:
                 return self._result(*ended)
             point = self.curve[-1]
             if divergence.is_dead(self.curve, self.epochs, self.splits.classes):
-                kind = divergence.kind_at_chance(self._some_logits())
+                kind = self._chance()
                 return self._result(kind, f"{kind} after {point.epoch} epochs")
             self._save(checkpoint, extra)
         if self.curve and divergence.is_at_chance(self.curve[-1].test_accuracy, self.splits.classes):
-            kind = divergence.kind_at_chance(self._some_logits())
+            kind = self._chance()
             return self._result(kind, f"{kind} at the end")
         return self._result(None, None)
 
@@ -288,21 +266,17 @@ class _Loop:
             train_loss=window.mean_loss,
         )
 
-    @torch.no_grad()
-    def _some_logits(self) -> Tensor:
+    def _chance(self) -> divergence.Kind:
         self.module.eval()
-        logits: Tensor = self.module(self._some_images())
-        return logits
-
-    def _some_images(self) -> Tensor:
-        pick = torch.arange(min(_HISTOGRAM_IMAGES, len(self.splits.test)))
-        images, _ = next(iter(self.splits.test.batches([pick], device=self.fabric.device)))
-        return images
+        with torch.no_grad():
+            return divergence.kind_at_chance(
+                self.model, self.module(some_images(self.splits, self.fabric.device))
+            )
 
     def _result(self, kind: divergence.Kind | None, reason: str | None) -> Training:
         files: dict[str, bytes] = {}
         if self.monitor.curve and self.fabric.global_rank == 0:
-            files = self.monitor.files(self.model, self._some_images())
+            files = self.monitor.files(self.model, some_images(self.splits, self.fabric.device))
         return Training(tuple(self.curve), reason, kind, files)
 
     # -- checkpoints --------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator
 
+import torch
 from torch import Tensor, nn
 
 from mqbench.architectures._base import Recipe
@@ -46,3 +47,13 @@ def parameter_groups(
     }
     yield {"params": [p for p in every if p in learned], "weight_decay": of_quantizers}
     yield {"params": [p for p in every if p in free], "weight_decay": 0.0}
+
+
+def optimizer_of(
+    model: nn.Module, recipe: Recipe, quantizer_weight_decay: float | None = None
+) -> torch.optim.SGD:
+    """SGD with Nesterov momentum over `parameter_groups`."""
+    groups = [group for group in parameter_groups(model, recipe, quantizer_weight_decay) if group["params"]]
+    return torch.optim.SGD(
+        groups or [{"params": []}], lr=recipe.learning_rate, momentum=recipe.momentum, nesterov=True
+    )

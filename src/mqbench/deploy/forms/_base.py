@@ -25,6 +25,8 @@ class Form:
             DequantizeLinear and QuantizeLinear of the same grid.
         residual: how the quantizer of a layer that only adds read is written: ``quantizer``, as everywhere; ``float``:
             as division, rounding and clip of floats, for an engine that drops a quantizer there.
+        padded_pools: average pooling pads by itself; otherwise a Pad of integers comes before it, for an engine that
+            pads integers with 0 in place of their zero point.
         weight_zero_points, activation_zero_points: the engine takes others than 0.
         opset: that is written.
         oldest_opset: that the form can be written with.
@@ -35,6 +37,7 @@ class Form:
     bias: Literal["int32", "float"] = "int32"
     integer_moves: bool = True
     residual: Literal["quantizer", "float"] = "quantizer"
+    padded_pools: bool = True
     weight_zero_points: bool = True
     activation_zero_points: bool = True
     opset: int = OPSET

@@ -16,7 +16,7 @@ from mqbench.deploy.torch_form import torch_form
 from mqbench.errors import IncompatibleError, RequestError
 
 _INT16_MAX = 2**15 - 1
-_FBGEMM_BLOCK = 8
+_FBGEMM_BLOCK, _FBGEMM_KERNELS = 8, (3, 5, 7)
 
 
 class TorchSession(Session):
@@ -114,17 +114,18 @@ def opener(engine: str, *, symmetric_weights: bool = False) -> Any:
         program: Program, _: Path | None, threads: int, watch: Sequence[str], __: Mapping[str, Any]
     ) -> TorchSession:
         for layer in program.layers():
-            if symmetric_weights and bool((layer.weight.zero_point != 0).any()):
+            if symmetric_weights and not _is_symmetric(layer):
                 raise IncompatibleError(
                     f"torch's {engine} engine takes symmetric weights (zero point 0), {layer.name} has others; use "
                     "torch_fbgemm or torch_x86"
                 )
-            symmetric = not bool((layer.weight.zero_point != 0).any())
-            by_onednn = layer.function == "conv2d" and engine != "fbgemm" and symmetric
-            if layer.function != "linear" and program.grid(layer.name) is None and not by_onednn:
+            by_onednn = layer.function == "conv2d" and engine != "fbgemm" and _is_symmetric(layer)
+            island = layer.function != "linear" and program.grid(layer.name) is None and not by_onednn
+            # single islands and the last layer run in float, and `nodes` says so; whole graphs of them do not
+            if island and program.description.get("graph") in (1, 2):
                 raise IncompatibleError(
-                    f"torch's {engine} engine gives integers only, but graph {program.description.get('graph')} "
-                    f"leaves the output of {layer.name} in float; prepare with graph=3, or with symmetric weights for "
+                    f"torch's {engine} engine gives integers only, but graph {program.description['graph']} leaves "
+                    f"the output of {layer.name} in float; prepare with graph=3, or with symmetric weights for "
                     "torch_onednn"
                 )
         return TorchSession(program, engine, threads, watch)
@@ -149,15 +150,28 @@ def saturating(program: Program, layers_of: Any) -> list[str]:
 
 
 def takes_depthwise_kernel(layer: Layer) -> bool:
-    """FBGEMM's depthwise kernels: one channel a group, a multiple of 8 of them."""
-    depthwise = layer.function in ("conv2d", "conv3d") and layer.weight.integers.shape[1] == 1
-    return depthwise and layer.groups == layer.weight.channels and layer.groups % _FBGEMM_BLOCK == 0
+    """Whether FBGEMM has a depthwise kernel for a layer: one channel a group, a multiple of 8 of them, as below."""
+    shape = tuple(layer.weight.integers.shape)
+    kernel = shape[2:]
+    depthwise = layer.function in ("conv2d", "conv3d") and shape[1] == 1 and layer.groups == shape[0]
+    return (
+        depthwise
+        and layer.groups % _FBGEMM_BLOCK == 0
+        and len(set(kernel)) == 1
+        and kernel[0] in _FBGEMM_KERNELS
+        and all(stride in (1, 2) for stride in layer.stride)
+        and all(dilation == 1 for dilation in layer.dilation)
+        and all(pads == (size // 2, size // 2) for pads, size in zip(layer.padding, kernel, strict=True))
+    )
 
 
 def takes_depthwise_kernel_in_x86(layer: Layer) -> bool:
     """The x86 engine hands symmetric weights of up to 100 groups to oneDNN, the rest to FBGEMM."""
-    symmetric = not bool((layer.weight.zero_point != 0).any())
-    return takes_depthwise_kernel(layer) and not (symmetric and layer.groups <= 100)
+    return takes_depthwise_kernel(layer) and not (_is_symmetric(layer) and layer.groups <= 100)
+
+
+def _is_symmetric(layer: Layer) -> bool:
+    return not bool((layer.weight.zero_point != 0).any())
 
 
 def saturation(layers_of: Any) -> Fault:
@@ -165,8 +179,8 @@ def saturation(layers_of: Any) -> Fault:
     return Fault(
         name="saturating depthwise kernels",
         about=(
-            "FBGEMM adds two 8-bit products in a 16-bit register that saturates at 32767, in depthwise convolutions "
-            "whose channels are a multiple of 8; large weights times large activations are cut"
+            "FBGEMM adds two 8-bit products in a 16-bit register that saturates at 32767, in depthwise convolutions of "
+            "3x3, 5x5 or 7x7 whose channels are a multiple of 8; large weights times large activations are cut"
         ),
         cure="7-bit weights in these layers (mqbench.cure, --cure), or 7-bit activations",
         concerns=lambda program: saturating(program, layers_of),

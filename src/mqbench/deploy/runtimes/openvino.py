@@ -12,7 +12,7 @@ from mqbench.deploy import forms
 from mqbench.deploy.arithmetic import Arithmetic
 from mqbench.deploy.forms._base import Form
 from mqbench.deploy.onnx_file import read, watch
-from mqbench.deploy.program import Add, Layer, Program
+from mqbench.deploy.program import Add, Layer, Pool, Program
 from mqbench.deploy.runtimes._base import Fault, Node, Runtime, Session
 from mqbench.errors import RequestError
 
@@ -32,7 +32,7 @@ _MOVE = (
 )
 # behind an operation's name: what the writer and the plugin's passes append
 _SUFFIX = re.compile(
-    r"(/WithoutBiases|/Duplicated.*|_original|\.(real|unclipped|clipped|kept|flat|flat_out))+$"
+    r"(/WithoutBiases|/Duplicated.*|_original|\.(real|unclipped|clipped|kept|flat|flat_out|divided|rounded|centred))+$"
 )
 
 
@@ -146,6 +146,14 @@ def _dropped(program: Program, nodes: Iterable[Node], form: str) -> Iterable[tup
             yield name, add
 
 
+def _padded_pools(program: Program) -> list[str]:
+    return [
+        op.name
+        for op in program.operations
+        if isinstance(op, Pool) and any(op.padding) and op.count_include_pad and not op.ceil_mode
+    ]
+
+
 def _asymmetric(program: Program) -> list[str]:
     return [layer.name for layer in program.layers() if _has_zero_points(layer)]
 
@@ -172,6 +180,13 @@ RUNTIME = Runtime(
             ),
             cure=f"form {KEPT!r} (mqbench.cure, --cure), which writes that quantizer as division, rounding and clip",
             concerns=lambda program: [name for name, _ in _before_add(program)],
+            options={"form": KEPT},
+        ),
+        Fault(
+            name="padded average pool",
+            about="OpenVINO averages integers padded with 0 in place of their zero point, and is off by many steps",
+            cure=f"form {KEPT!r} (mqbench.cure, --cure), which pads before it pools",
+            concerns=_padded_pools,
             options={"form": KEPT},
         ),
         Fault(

