@@ -37,6 +37,11 @@ class Inverted(nn.Module):
         return x + y if self.shortcut else y
 
 
+class Dropped(Basic):
+    def forward(self, x: Tensor) -> Tensor:
+        return nn.functional.dropout(super().forward(x), 0.2, self.training)
+
+
 class Concat(nn.Module):
     def __init__(self) -> None:
         super().__init__()

@@ -1,5 +1,6 @@
 """Files that a user adds: what their constant may be, and what their import may raise."""
 
+import importlib
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -70,3 +71,11 @@ def test_what_is_no_text_is_refused(added: Path, content: bytes) -> None:
     added.write_bytes(content)
     with pytest.raises(RequestError, match=f"cannot load {added}"):
         catalog.load(added)
+
+
+def test_no_file_hides_a_method_of_its_catalog() -> None:
+    """A file of the folder becomes an attribute of the package, which is the catalog itself."""
+    methods = set(dir(catalog.Catalog))
+    for package in catalog._CATALOGS.values():
+        (folder,) = importlib.import_module(package).__path__
+        assert not methods & {path.stem for path in Path(folder).glob("*.py")} - {"__init__"}

@@ -116,17 +116,31 @@ def test_every_axis_is_an_option(run: Run) -> None:
         "bits": "w3a5",
         "bn_folding": "-1,2",
         "graph": 3,
+        "sync_bn": "false",
         "first_last_bits": "7",
+        "granularity": "per_channel",
+        "symmetric_weights": "false",
+        "symmetric_activations": "true",
+        "power_of_two": "true",
+        "adaptive_sign": "true",
+        "shared_concat": "false",
         "weight_calibration": "minmax",
         "activation_calibration": "mse",
-        "epochs": "2",
+        "calibration_images": "32",
+        "bn_calibration": "64",
+        "quantizer_weight_decay": "1e-5",
+        "steps": "2",
         "learning_rate": "0.25",
         "weight_decay": "0",
         "batch_size": "16",
+        "global_batch": "32",
+        "weights": "timm",
         "seed": "5",
         "float_seed": "6",
+        "float_epochs": "3",
     }
-    assert list(axes) == list(Setting.model_fields)
+    other = {"epochs"}  # in place of steps
+    assert list(axes) == [name for name in Setting.model_fields if name not in other]
     options = " ".join(f"--{name.replace('_', '-')} {value}" for name, value in axes.items())
     code, out, err = run(f"run {options} --json --jobs 1")
     assert code == 0, err
@@ -215,11 +229,29 @@ def test_list_of_a_kind(run: Run, kind: str) -> None:
         assert line.rstrip().endswith(entry["description"])
 
 
+@pytest.mark.parametrize(
+    ("kind", "names"),
+    [
+        ("datasets", ["hub:OWNER/NAME[:CONFIG]", "folder:PATH"]),
+        ("architectures", ["timm/NAME"]),
+        ("backends", []),
+    ],
+)
+def test_names_that_no_list_can_hold_are_told_apart(run: Run, kind: str, names: list[str]) -> None:
+    _, out, error = run(f"list {kind}")
+    assert all(f"also {name}: " in error for name in names)
+    assert error.count("also ") >= len(names)
+    assert bool(error) == bool(names)
+    assert "also" not in out
+
+
 def test_list_of_everything(run: Run) -> None:
     entries = json.loads(run("list --json")[1])
     assert list(dict.fromkeys(entry["kind"] for entry in entries)) == KINDS
     assert len(run("list")[1].splitlines()) == len(entries)
-    assert {"kind": "studies", "name": "default"}.items() <= entries[-1].items()
+    studies = {entry["name"]: entry["description"] for entry in entries if entry["kind"] == "studies"}
+    assert {"default", "cifar10", "paper/table7"} <= studies.keys()
+    assert all(studies.values())
 
 
 def test_a_users_file_is_listed_and_run(run: Run, tmp_path: Path) -> None:
@@ -249,7 +281,7 @@ LONG = "n" * 300
 @pytest.mark.parametrize(
     ("command", "words"),
     [
-        ("fly", ["fly", "run", "table", "list"]),
+        ("fly", ["fly", "draw", "list"]),
         ("run --fly", ["--fly"]),
         ("run a.toml b.toml", ["b.toml"]),
         ("run --algorithm", ["--algorithm"]),
@@ -298,7 +330,7 @@ LONG = "n" * 300
             "run --weight-calibration number --algorithm minmax --load number.py",
             ["OBSERVER", "subclass of Observer"],
         ),
-        ("run --executor number --load number.py", ["EXECUTOR", "number.py", "Callable"]),
+        ("run --executor number --load number.py", ["EXECUTOR", "number.py", "Executor"]),
         ("run --algorithm float --backend tvmm", ["float", "backend"]),
         ("run default --algorithm float --bits 2", ["float", "bits"]),
         ("run --load none.py", ["none.py", "No such file"]),

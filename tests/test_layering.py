@@ -13,25 +13,40 @@ PACKAGE = Path(__file__).parents[1] / "src" / "mqbench"
 # from the floor up; a line's rooms may import each other
 ROOMS = [
     {"errors", "py.typed"},
-    {"catalog", "scheme"},
+    {"catalog", "scheme", "compute"},
     {"record"},
-    {"record_file", "store", "metrics", "study", "provenance"},
-    {"frame", "report"},
+    {"grid"},
+    {"record_file", "store", "object_store", "metrics", "columns", "journal", "study", "provenance"},
+    {"latency_record"},
+    {"compare"},
+    {"merge", "reproduce"},
+    {"index", "query"},
+    {"frame"},
+    {"paper"},
+    {"report", "recommend"},
+    {"fused"},
+    {"processes"},
     {"functional"},
     {"observers"},
     {"quantizer"},
     {"backends", "algorithm", "algorithms"},
-    {"folding", "layers"},
-    {"functionalise", "lifting"},
+    {"ladder"},
+    {"folding", "layers", "data_layer", "deferring"},
+    {"functionalise", "lifting", "nodes", "attention"},
     {"capture"},
-    {"placement", "plan"},
+    {"placement", "plan", "absorption"},
     {"preparation"},
     {"calibration", "conversion", "deploy"},
     {"data", "architectures"},
-    {"response", "training"},
+    {"response", "training", "weights"},
     {"extend"},
+    {"task"},
+    {"estimate"},
     {"runner"},
+    {"deployment"},
+    {"claims"},
     {"executors"},
+    {"schedule"},
     {"sweep"},
     {"progress", "arguments"},
     {"commands"},
@@ -47,9 +62,21 @@ RESULTS = [
     "record_file",
     "store",
     "metrics",
+    "grid",
     "study",
+    "object_store",
+    "columns",
+    "compare",
+    "merge",
+    "reproduce",
+    "index",
+    "query",
+    "latency_record",
     "frame",
+    "paper",
     "report",
+    "recommend",
+    "report.latency",
 ]
 
 
@@ -98,6 +125,13 @@ def test_results_need_no_torch(name: str) -> None:
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
+LONGER = {
+    "quantized_network.py": "one file, so that it can be copied beside an artifact",
+    "quantizer.py": "one class, half of it docstrings: its promises to subclasses and users stand together",
+}
+
+
 def test_files_are_one_idea() -> None:
-    """300 lines asks for a reason; none has one yet."""
-    assert not [p.name for p in FILES if len(p.read_text(encoding="utf-8").splitlines()) > 300]
+    """300 lines asks for a reason."""
+    long = {p.name for p in FILES if len(p.read_text(encoding="utf-8").splitlines()) > 300}
+    assert not long - LONGER.keys()

@@ -65,6 +65,15 @@ def test_squeeze_excite(graph: int) -> None:
     assert names(net, graph) == HEAD | inner
 
 
+def test_concat_inputs_with_quantizers_of_their_own() -> None:
+    graph_module = capture(Net(Concat()), images())
+    apart = Placement(graph_module, 3, shared_concat=False).groups()
+    shared = Placement(graph_module, 3).groups()
+    assert len(apart) == len(shared) + 2
+    assert all(len(group.sources) == 1 for group in apart)
+    assert {s for group in apart for s in group.sources} == {s for group in shared for s in group.sources}
+
+
 def test_max_pool_has_none_and_the_output_has_none() -> None:
     for graph in (1, 2, 3):
         assert not any("pool" in name for name in names(Net(), graph))

@@ -1,6 +1,8 @@
 """One setting, one record: reproducible to the bit, stored whole, refused before compute."""
 
+import math
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -9,10 +11,12 @@ from safetensors.torch import load_file, save
 
 import mqbench
 from mqbench import runner
+from mqbench.compute import Compute
 from mqbench.errors import IncompatibleError, RequestError, StoreError, UnknownNameError
 from mqbench.record import Record, Setting
 from mqbench.store import Store
 
+FLOAT_FILES = (runner.WEIGHTS, runner.PREDICTIONS)
 SHORT: dict[str, Any] = {"architecture": "digits_resnet", "dataset": "digits", "epochs": 1}
 
 
@@ -24,9 +28,11 @@ def quantized(**options: Any) -> Setting:
 def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
     """A store with a float network (trained for two epochs) under the default float setting's key."""
     place = Store(tmp_path_factory.mktemp("runs"))
-    short = runner._run_float(Setting(**{**SHORT, "epochs": 2}), None, None, 1, runner._quiet)
-    record = short[0].model_copy(update={"setting": quantized().float_setting})
-    place.put(record, {runner.WEIGHTS: save(short[1])})
+    short = Setting(**{**SHORT, "epochs": 2})
+    with TemporaryDirectory() as folder:
+        made = Store(folder)
+        record = runner.run(short, store=made).model_copy(update={"setting": quantized().float_setting})
+        place.put(record, {name: made.file(short, name).read_bytes() for name in FLOAT_FILES})
     return place
 
 
@@ -40,9 +46,11 @@ def test_the_same_setting_gives_the_same_record(store: Store, tmp_path: Path) ->
     (tmp_path / "again").mkdir()
     again = Store(tmp_path / "again")
     float_key = setting.float_setting.key
-    again.put(store.get(float_key), {runner.WEIGHTS: store.file(float_key, runner.WEIGHTS).read_bytes()})  # type: ignore[arg-type]
+    known = store.get(float_key)
+    assert known is not None
+    again.put(known, {name: store.file(float_key, name).read_bytes() for name in FLOAT_FILES})
     torch.rand(7)  # the state of the global generator must not matter
-    second = runner.run(setting, store=again, threads=1)
+    second = runner.run(setting, store=again, compute=Compute(threads=1))
     assert without_provenance(first) == without_provenance(second)
     names = [store.file(setting.key, "record.json"), again.file(setting.key, "record.json")]
     assert names[0].read_bytes() == names[1].read_bytes()
@@ -83,9 +91,10 @@ def test_zero_epochs_is_post_training_quantization(store: Store) -> None:
 def test_overrides_reach_the_recipe(store: Store) -> None:
     record = runner.run(quantized(epochs=3, learning_rate=0.002, batch_size=100), store=store)
     assert len(record.curve) == 3
-    # linear warm-up over the first epoch of 12 steps; after it the peak
-    assert record.curve[0].learning_rate == pytest.approx(0.002 / 12)
-    assert record.curve[1].learning_rate == pytest.approx(0.002)
+    # of 36 steps three are warm-up; a point has the rate of its epoch's last step
+    cosine = 0.5 * (1 + math.cos(math.pi * (11 - 3) / 33))
+    assert record.curve[0].learning_rate == pytest.approx(0.002 * cosine)
+    assert record.curve[2].learning_rate < record.curve[1].learning_rate < record.curve[0].learning_rate
 
 
 def test_divergence_is_an_outcome(store: Store) -> None:
@@ -98,16 +107,16 @@ def test_divergence_is_an_outcome(store: Store) -> None:
 def test_progress_tells_the_phases(store: Store) -> None:
     seen: list[tuple[str, int, int]] = []
     runner.run(quantized(seed=21, epochs=2), store=store, progress=lambda *event: seen.append(event))
-    assert [phase for phase, _, _ in seen] == ["prepare", "calibrate", "train", "train"]
-    assert seen[-1] == ("train", 2, 2)
+    assert [phase for phase, _, _ in seen] == ["prepare", "calibrate", *["train"] * 40]
+    assert seen[-1] == ("train", 40, 40)
 
 
 def test_threads_are_restored(store: Store) -> None:
     before = torch.get_num_threads()
-    runner.run(quantized(seed=31), store=store, threads=2)
+    runner.run(quantized(seed=31), store=store, compute=Compute(threads=2))
     assert torch.get_num_threads() == before
     with pytest.raises(RequestError, match="threads must be at least 1"):
-        runner.run(quantized(seed=32), store=store, threads=0)
+        Compute(threads=0)
 
 
 def test_nothing_is_kept_without_a_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -170,3 +179,41 @@ def test_a_float_network_of_another_version_is_named(store: Store, tmp_path: Pat
         StoreError, match="another version of architecture 'digits_resnet'; use another store"
     ):
         runner.run(setting, store=other)
+
+
+def test_given_weights_are_the_float_network(store: Store, tmp_path: Path) -> None:
+    trained = quantized().float_setting
+    file = tmp_path / "weights.safetensors"
+    file.write_bytes(store.file(trained, runner.WEIGHTS).read_bytes())
+    options: dict[str, Any] = {
+        "architecture": "digits_resnet",
+        "dataset": "digits",
+        "weights": f"file:{file}",
+    }
+    setting = Setting(**options, algorithm="ptq", backend="fbgemm", bits=(8, 8), epochs=0)
+    place = Store(tmp_path / "runs")
+    record = runner.run(setting, store=place)
+    network, original = place.get(setting.float_setting.key), store.get(trained.key)
+    assert network is not None
+    assert original is not None
+    assert network.curve == ()  # it is trained no further
+    assert network.accuracy == record.float_accuracy == original.accuracy
+    assert record.agreement is not None
+    assert record.agreement > 97
+    assert network.provenance is not None
+    assert record.provenance is not None
+    assert record.provenance.weights == network.provenance.weights
+    assert len(str(record.provenance.weights)) == 64
+    for name, value in load_file(place.file(setting.float_setting, runner.WEIGHTS)).items():
+        assert torch.equal(value, load_file(file)[name])
+
+
+def test_weights_that_are_not_there_are_refused_before_compute(tmp_path: Path) -> None:
+    with pytest.raises(RequestError, match="there is no file"):
+        runner.run(quantized(weights=f"file:{tmp_path / 'none.pth'}"), store=tmp_path / "runs")
+    assert not (tmp_path / "runs").exists()
+
+
+def test_without_training_any_number_of_images_will_do(store: Store) -> None:
+    record = runner.run(quantized(epochs=0, global_batch=6400, algorithm="ptq"), store=store)
+    assert record.accuracy == record.calibrated_accuracy

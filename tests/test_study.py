@@ -212,3 +212,20 @@ def test_unknown_axes_from_python() -> None:
         expand({"sead": 1})
     with pytest.raises(UnknownNameError):
         load_study("default").replaced({"sead": 1})
+
+
+def test_calibration_studies_train_nothing_and_start_from_given_weights() -> None:
+    for name in ("ptq", "ptq_4bit"):
+        settings = list(load_study(name).settings())
+        assert {(s.epochs, s.algorithm, bool(s.weights)) for s in settings} == {(0, "ptq", True)}
+        assert {s.seed for s in settings} == {0, 1, 2}
+    combinations = {(s.activation_calibration, s.weight_calibration) for s in load_study("ptq").settings()}
+    assert {activation for activation, _ in combinations} == {weight for _, weight in combinations}
+    of_table_10 = {
+        ("minmax", "minmax"),
+        ("mse", "minmax"),
+        ("kld", "minmax"),
+        ("quantile", "minmax"),
+        ("mse", "mse"),
+    }
+    assert of_table_10 < combinations

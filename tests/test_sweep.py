@@ -162,8 +162,8 @@ def test_names_are_checked_before_anything_else(store: Store, notes: str) -> Non
         wrong = SETTINGS[0].model_copy(update={field: value})
         with pytest.raises(UnknownNameError, match=f"'{value}'.*allowed: "):
             sweep([*SETTINGS, wrong], store, data=notes, work="standin:run")
-    with pytest.raises(UnknownNameError, match="unknown executor 'ray'"):
-        make(store, notes, executor="ray")
+    with pytest.raises(UnknownNameError, match="unknown executor 'moon'"):
+        make(store, notes, executor="moon")
     assert not store.root.exists()
     assert count(notes) == [0] * 7
 

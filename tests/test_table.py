@@ -8,6 +8,7 @@ import pytest
 from rich.console import Console
 
 from mqbench.record import Record, Setting
+from mqbench.report.agreement import AGREEMENT, in_place_of_accuracy
 from mqbench.report.rows import averages, rows
 from mqbench.report.table import ResultTable
 from test_metrics import BACKENDS, paper, record
@@ -50,6 +51,7 @@ def test_a_row_as_data() -> None:
         "failed": 0,
         "deployable": True,
         "best": True,
+        "indistinguishable": None,
     }
     assert row["backends"]["academic"]["gap"] is None
     assert (row["hardware_mean"], row["hardware_std"]) == (68.0, pytest.approx(2**0.5))
@@ -244,7 +246,7 @@ def test_a_narrow_terminal_breaks_no_number_and_no_word(width: int) -> None:
     assert max(map(len, text.splitlines())) <= width
     assert "…" not in text
     titles = {"TensorRT", "FBGEMM", "Avg.", "Algorithm", "68.0±1.41", "46.3±40.1", "(24.7)", "1/3"}
-    assert {*ALGORITHMS, *NUMBERS, *titles} <= set(text.split())
+    assert {*ALGORITHMS, *NUMBERS, *titles} <= set(text.replace("≈", "").split())
     for name in names:
         assert f"{name}, FP 71.0" in text.splitlines()
 
@@ -265,3 +267,38 @@ def test_a_long_label_does_not_cost_the_columns() -> None:
     assert max(map(len, text.splitlines())) <= 40
     assert "graph 3" in text
     assert "0.01" in text
+
+
+def test_what_seeds_cannot_tell_apart_is_marked() -> None:
+    close = [*full(), *full(algorithm="pact")]
+    close = [
+        r.model_copy(update={"accuracy": (r.accuracy or 0) + (0.1 if r.setting.seed else -0.3)})
+        if r.setting.algorithm == "pact"
+        else r
+        for r in close
+    ]
+    far = [r.model_copy(update={"accuracy": 20.0 + r.setting.seed * 1.1}) for r in full(algorithm="dsq")]
+    found = {row["algorithm"]: row["backends"]["tvm"] for row in rows([*close, *far])}
+    assert found["lsq"]["best"]
+    assert [found[name]["indistinguishable"] for name in ("lsq", "pact", "dsq")] == [True, True, False]
+    text = shown([*close, *far])
+    assert "≈" in line(text, " pact ")
+    assert "≈" not in line(text, " dsq ")
+    assert "≈: not shown to differ" in text
+    assert "≈" not in shown(full())
+
+
+def test_agreement_in_place_of_accuracy() -> None:
+    records = [found.model_copy(update={"agreement": 90.0 + found.setting.seed}) for found in full()]
+    instead = [in_place_of_accuracy(found) for found in records]
+    assert rows(instead)[0]["backends"]["snpe"]["mean"] == 91.0
+    float_record = Record(
+        setting=Setting(architecture="a", dataset="d"), outcome="ok", accuracy=71.0, float_accuracy=71.0
+    )
+    failed = record(None, failed=True)
+    assert in_place_of_accuracy(float_record) == float_record
+    assert in_place_of_accuracy(failed).accuracy is None
+    file = io.StringIO()
+    Console(file=file, width=200, color_system=None).print(ResultTable(rows(instead), quantity=AGREEMENT))
+    assert "91.0±1.0" in file.getvalue()
+    assert "Images classified as by the float network, % of imagenet at w4a4" in file.getvalue()

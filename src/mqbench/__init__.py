@@ -9,11 +9,18 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from mqbench import paper as paper
     from mqbench.algorithm import fake_quantizer as fake_quantizer
     from mqbench.calibration import calibrate as calibrate
     from mqbench.calibration import calibrate_bn as calibrate_bn
     from mqbench.catalog import Catalog
     from mqbench.conversion import convert as convert
+    from mqbench.deploy.agreement import Agreement as Agreement
+    from mqbench.deploy.cures import cure as cure
+    from mqbench.deploy.export import export as export
+    from mqbench.deploy.latency import latency as latency
+    from mqbench.deploy.network import to_integer as to_integer
+    from mqbench.deploy.verification import verify as verify
     from mqbench.frame import records as records
     from mqbench.preparation import prepare as prepare
     from mqbench.preparation import quantization_off as quantization_off
@@ -31,7 +38,9 @@ if TYPE_CHECKING:
 
 # Catalogs are folders of this package, and are themselves the mappings.
 _CATALOGS = ("algorithms", "architectures", "backends", "observers")
+_PACKAGES = (*_CATALOGS, "paper")
 _HOME = {
+    "Agreement": "deploy.agreement",
     "QParams": "scheme",
     "QuantScheme": "scheme",
     "Record": "record",
@@ -40,18 +49,23 @@ _HOME = {
     "calibrate": "calibration",
     "calibrate_bn": "calibration",
     "convert": "conversion",
+    "export": "deploy.export",
+    "cure": "deploy.cures",
     "fake_quantizer": "algorithm",
+    "latency": "deploy.latency",
     "prepare": "preparation",
     "quantization_off": "preparation",
     "records": "frame",
     "run": "runner",
+    "to_integer": "deploy.network",
+    "verify": "deploy.verification",
 }
 
-__all__ = ["__version__", *_CATALOGS, *_HOME]
+__all__ = ["__version__", *_HOME, *_PACKAGES]
 
 
 def __getattr__(name: str) -> Any:
-    if name in _CATALOGS:
+    if name in _PACKAGES:
         return import_module(f"{__name__}.{name}")
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -50,13 +50,27 @@ class Axes:
         first_last_bits: Bits of the first and last layer.
         bn_folding: Strategies, -1 to 4.
         graph: Placements of the quantizers, 1 to 3.
+        granularity: Of the weights, per_tensor or per_channel; this and the next five replace the backend's.
+        symmetric_weights: Whether weights have no zero point; true or false.
+        symmetric_activations: Whether activations have none.
+        power_of_two: Whether scales are powers of two.
+        adaptive_sign: Whether activations are unsigned where the data has no negative value.
+        shared_concat: Whether the inputs of a concat share one quantizer.
         weight_calibration: Observers of weights.
         activation_calibration: Observers of activations.
-        epochs: Instead of the recipe's, as are the next three.
+        calibration_images: Training images that set the quantizers' parameters.
+        bn_calibration: Training images for batch-norm calibration; 0 for none.
+        sync_bn: Batch statistics over all processes; false is the paper's 4*.
+        quantizer_weight_decay: L2 on scales and clipping thresholds, instead of that of the weights.
+        epochs: Instead of the recipe's, as are the next five.
+        steps: Optimizer steps in all, in place of epochs.
         learning_rate: Of the optimizer.
         weight_decay: Of the optimizer.
-        batch_size: Of the training.
+        batch_size: Of one device and step.
+        global_batch: Images of an optimizer step.
+        weights: Of the float network: timm, file:PATH or package:NAME, or ordered: and one of them.
         float_seed: Seeds of the float network.
+        float_epochs: Epochs of the float network, where it is trained.
     """
 
     architecture: Names = ()
@@ -68,13 +82,27 @@ class Axes:
     first_last_bits: Integers = ()
     bn_folding: Integers = ()
     graph: Integers = ()
+    granularity: Names = ()
+    symmetric_weights: Names = ()
+    symmetric_activations: Names = ()
+    power_of_two: Names = ()
+    adaptive_sign: Names = ()
+    shared_concat: Names = ()
     weight_calibration: Names = ()
     activation_calibration: Names = ()
+    calibration_images: Integers = ()
+    bn_calibration: Integers = ()
+    sync_bn: Names = ()
+    quantizer_weight_decay: Reals = ()
     epochs: Integers = ()
+    steps: Integers = ()
     learning_rate: Reals = ()
     weight_decay: Reals = ()
     batch_size: Integers = ()
+    global_batch: Integers = ()
+    weights: Names = ()
     float_seed: Integers = ()
+    float_epochs: Integers = ()
 
     def study(self, name: str | None) -> Study:
         """The study of that name or path, with these axes in place of its own; without a name, theirs.

@@ -11,7 +11,7 @@ import importlib.util
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from types import ModuleType
+from types import MappingProxyType, ModuleType
 from typing import Any, TypeVar
 
 from mqbench.errors import RequestError, UnknownNameError
@@ -26,6 +26,9 @@ _CATALOGS: dict[str, str] = {
     "DATASET": "mqbench.data",
     "FOLDING": "mqbench.folding",
     "EXECUTOR": "mqbench.executors",
+    "RUNTIME": "mqbench.deploy.runtimes",
+    "FORM": "mqbench.deploy.forms",
+    "EXPORTER": "mqbench.deploy.exporters",
 }
 
 
@@ -38,6 +41,9 @@ class Catalog(ModuleType, Mapping[str, T]):
 
     constant: str
     kind: str
+    open_names: Mapping[str, str] = MappingProxyType(
+        {}
+    )  # how names are written that no file has -> what they are
     _added: dict[str, Path]
     _instance_of: str
     _subclass_of: str

@@ -7,6 +7,8 @@ import torch
 from torch import Tensor, fx, nn
 
 from mqbench import functional as F
+from mqbench.absorption import release
+from mqbench.attention import QuantizedAttention
 from mqbench.errors import IncompatibleError, RequestError
 from mqbench.layers import DeployedLayer, QuantizedLayer
 from mqbench.plan import Plan
@@ -39,7 +41,8 @@ class DeployedQuantizer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Quantize and dequantize."""
-        y = F.fake_quantize(at_least_float(x), self.scale, self.zero_point, self.quant_min, self.quant_max)
+        zero_point = None if self.scheme.symmetric else self.zero_point
+        y = F.fake_quantize(at_least_float(x), self.scale, zero_point, self.quant_min, self.quant_max)
         return y.to(x.dtype)
 
     def extra_repr(self) -> str:
@@ -71,11 +74,15 @@ def convert(model: fx.GraphModule) -> fx.GraphModule:
             f"{plan.algorithm!r} cannot be deployed: its levels are not integers with one scale (Eq. 1)"
         )
     deployed = copy.deepcopy(model).eval()
+    release(deployed)
     modules = dict(deployed.named_modules(remove_duplicate=False))
     made: dict[str, nn.Module] = {}
     for node in list(deployed.graph.nodes):
         module = modules.get(str(node.target)) if node.op == "call_module" else None
-        if isinstance(module, QuantizedLayer):
+        if isinstance(module, QuantizedAttention):
+            for path, quantizer in module.write_out(deployed.graph, node).items():
+                made[path] = DeployedQuantizer(quantizer)
+        elif isinstance(module, QuantizedLayer):
             tensors = [_value(deployed, argument) for argument in node.args[1:]]
             node.args = node.args[:1]
             made.setdefault(str(node.target), _deploy(module, tensors))

@@ -39,3 +39,7 @@ class CalibrationError(MQBenchError, ValueError):
 
 class StoreError(MQBenchError, OSError):
     """A record store that cannot be read or written."""
+
+
+class DataError(MQBenchError, ValueError):
+    """Stored images or labels that cannot be read; the message names the file or the row."""

@@ -4,9 +4,11 @@ from mqbench.algorithm import Algorithm
 from mqbench.algorithms._clipping import ClippedActivation
 from mqbench.algorithms._ranges import MovingRange, RangeQuantizer, WeightRange
 from mqbench.architectures._base import Architecture, Recipe
-from mqbench.backends._base import Backend
-from mqbench.data._base import Dataset, Split, Splits
+from mqbench.backends._base import Backend, Overrides
+from mqbench.data._base import Dataset, Preprocessing, Split, Splits, TensorSplit
 from mqbench.folding._base import BatchNormTensors, Folding
+from mqbench.functional import apply, uniform
+from mqbench.fused.elementwise import Elementwise
 from mqbench.observers._base import Observer
 from mqbench.quantizer import FakeQuantize, Role
 from mqbench.scheme import QParams, QuantScheme
@@ -18,10 +20,13 @@ __all__ = [
     "BatchNormTensors",
     "ClippedActivation",
     "Dataset",
+    "Elementwise",
     "FakeQuantize",
     "Folding",
     "MovingRange",
     "Observer",
+    "Overrides",
+    "Preprocessing",
     "QParams",
     "QuantScheme",
     "RangeQuantizer",
@@ -29,5 +34,8 @@ __all__ = [
     "Role",
     "Split",
     "Splits",
+    "TensorSplit",
     "WeightRange",
+    "apply",
+    "uniform",
 ]

@@ -1,30 +1,19 @@
 """The records of a store as a polars frame."""
 
 import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from mqbench.record import Record, Setting
 from mqbench.store import Store
 
 if TYPE_CHECKING:
     import polars
 
-_WHOLE = {"bn_folding", "graph", "first_last_bits", "epochs", "batch_size", "seed", "float_seed"}
-_REAL = {"learning_rate", "weight_decay"}
-_RESULT: dict[str, type] = {
-    "outcome": str,
-    "accuracy": float,
-    "float_accuracy": float,
-    "calibrated_accuracy": float,
-    "deployable": bool,
-    "reason": str,
-}
-
 
 def records(store: Store | str | os.PathLike[str] = "runs") -> "polars.DataFrame":
     """One row per record, one flat column per field of its setting.
 
-    Accuracies are top-1 in percent; ``seconds`` is the wall time of the run.
+    Accuracies are top-1 in percent; ``seconds`` is the wall time of the run. A large store is read through an
+    index beside the records, which is checked against them; see `mqbench.index`.
 
     Raises:
         StoreError: the folder or one of its records cannot be read.
@@ -33,25 +22,6 @@ def records(store: Store | str | os.PathLike[str] = "runs") -> "polars.DataFrame
     >>> records(tempfile.mkdtemp()).height
     0
     """
-    import polars  # not at the top: it takes longer to import than a table takes to print
+    from mqbench import index  # not at the top: polars takes longer to import than a table takes to print
 
-    store = store if isinstance(store, Store) else Store(store)
-    return polars.DataFrame([_row(record) for record in store], schema=_schema())
-
-
-def _row(record: Record) -> dict[str, Any]:
-    fields = record.setting.model_dump()
-    fields["weight_bits"], fields["activation_bits"] = fields.pop("bits") or (None, None)
-    result = record.model_dump(include=set(_RESULT))
-    seconds = record.provenance.seconds if record.provenance else None
-    return {"key": record.setting.key, **fields, **result, "seconds": seconds}
-
-
-def _schema() -> dict[str, type]:
-    columns: dict[str, type] = {"key": str}
-    for name in Setting.model_fields:
-        if name == "bits":
-            columns |= {"weight_bits": int, "activation_bits": int}
-        else:
-            columns[name] = int if name in _WHOLE else float if name in _REAL else str
-    return columns | _RESULT | {"seconds": float}
+    return index.load(store if isinstance(store, Store) else Store(store))

@@ -12,23 +12,16 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
+from mqbench.fused.elementwise import NOTHING, Before, Elementwise
+from mqbench.fused.incoming import Incoming as Incoming
+from mqbench.fused.incoming import incoming as incoming
+from mqbench.fused.norm import normalised
+from mqbench.fused.recompute import Recipe, remember
+from mqbench.fused.shapes import broadcast as broadcast
+from mqbench.fused.shapes import reduce_like as reduce_like
 from mqbench.scheme import QParams, QuantScheme
 
 SCALE_FLOOR = 2.0**-23
-
-
-def broadcast(parameter: Tensor, x: Tensor, channel_axis: int | None) -> Tensor:
-    """View a ``[channels]`` parameter so that it broadcasts along ``channel_axis`` of ``x``."""
-    if channel_axis is None or parameter.dim() == 0:
-        return parameter
-    shape = [1] * x.dim()
-    shape[channel_axis] = -1
-    return parameter.reshape(shape)
-
-
-def reduce_like(gradient: Tensor, parameter: Tensor) -> Tensor:
-    """Sum an elementwise gradient over the axes that ``parameter`` (already broadcastable) lacks."""
-    return gradient.sum_to_size(parameter.shape) if parameter.dim() else gradient.sum()
 
 
 def power_of_two(scale: Tensor) -> Tensor:
@@ -75,31 +68,96 @@ def dequantize(q: Tensor, scale: Tensor, zero_point: Tensor) -> Tensor:
     return (q - zero_point).to(scale.dtype) * scale
 
 
-class _FakeQuantize(Function):
-    """Eq. 1 with the straight-through estimator: the gradient passes where the integer is in range."""
+def uniform(
+    x: Tensor, scale: Tensor, zero_point: Tensor | None, quant_min: float, quant_max: float
+) -> Tensor:
+    """Eq. 1, quantized and dequantized; no zero point is 0. The forward half of every uniform quantizer."""
+    level = torch.round(x / scale)
+    if zero_point is None:
+        return torch.clamp(level, quant_min, quant_max) * scale
+    return (torch.clamp(level + zero_point, quant_min, quant_max) - zero_point) * scale
+
+
+def _straight_through(
+    gradient: Tensor,
+    x: Tensor,
+    scale: Tensor,
+    zero_point: Tensor | None,
+    quant_min: float,
+    quant_max: float,
+) -> tuple[Tensor | None, ...]:
+    level = torch.round(x / scale)
+    if zero_point is not None:
+        level = level + zero_point
+    return (torch.where((level >= quant_min) & (level <= quant_max), gradient, 0.0),)
+
+
+STRAIGHT_THROUGH = Elementwise(uniform, _straight_through, parameters=2, scalars=2)
+"""Eq. 1 with the straight-through estimator: the gradient passes where the integer is in range."""
+
+
+class _Apply(Function):
+    """An elementwise definition in autograd; it keeps only its input."""
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, scale: Tensor, zero_point: Tensor, quant_min: int, quant_max: int
+        ctx: Any,
+        definition: Elementwise,
+        scalars: tuple[float, ...],
+        axis: int | None,
+        before: Before,
+        x: Tensor,
+        *parameters: Tensor | None,
     ) -> Tensor:
-        level = torch.round(x / scale).add_(zero_point)
-        kept = level.clamp(quant_min, quant_max)
-        if ctx.needs_input_grad[0]:
-            ctx.save_for_backward(level == kept)
-        return kept.sub_(zero_point).mul_(scale)
+        ctx.save_for_backward(x, *parameters)
+        ctx.how = definition, scalars, axis, before
+        return definition.forward(x, parameters, scalars, axis=axis, before=before)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        (inside,) = ctx.saved_tensors
-        return gradient * inside, None, None, None, None
+        definition, scalars, axis, before = ctx.how
+        x, *parameters = ctx.saved_tensors
+        dx, _, totals = definition.backward(gradient, x, parameters, scalars, axis=axis, before=before)
+        rest = len(parameters) - len(totals)
+        return None, None, None, None, dx, *totals, *[None] * rest
 
 
-def fake_quantize(x: Tensor, scale: Tensor, zero_point: Tensor, quant_min: int, quant_max: int) -> Tensor:
+def apply(
+    definition: Elementwise,
+    x: Incoming,
+    parameters: tuple[Tensor | None, ...],
+    scalars: tuple[float, ...],
+    *,
+    axis: int | None = None,
+) -> Tensor:
+    """An elementwise definition with its gradients; ``x`` may have a batch norm and a clip still to come."""
+    norm, clip = x.norm, x.clip
+    if norm is not None:
+        return normalised(norm, clip, definition, parameters, scalars)
+    before = NOTHING if clip is None else Before(clip=clip)
+    learns = [x.tensor, *parameters] if torch.is_grad_enabled() else []
+    if not any(p is not None and p.requires_grad for p in learns):
+        return definition.forward(x.tensor, parameters, scalars, axis=axis, before=before)
+    y: Tensor = _Apply.apply(definition, scalars, axis, before, x.tensor, *parameters)
+    remember(y, Recipe(definition, x.tensor, parameters, scalars, axis, before))
+    return y
+
+
+def fake_quantize(
+    x: Tensor | Incoming,
+    scale: Tensor,
+    zero_point: Tensor | None,
+    quant_min: int,
+    quant_max: int,
+    *,
+    axis: int | None = None,
+) -> Tensor:
     """Quantize and dequantize (Eq. 1); the gradient of ``x`` is the straight-through estimator's.
 
-    dL/dx = dL/dy where quant_min <= rint(x/s) + z <= quant_max, else 0. ``scale`` and ``zero_point``
-    broadcast against ``x`` and receive no gradient.
+    dL/dx = dL/dy where quant_min <= rint(x/s) + z <= quant_max, else 0. ``scale`` and ``zero_point`` are
+    0-d or ``[channels]`` along ``axis`` and receive no gradient; no zero point is 0.
     """
-    out: Tensor = _FakeQuantize.apply(x, scale, zero_point.to(x.dtype), quant_min, quant_max)
-    return out
+    x = incoming(x)
+    zero_point = None if zero_point is None else zero_point.to(x.dtype)
+    return apply(STRAIGHT_THROUGH, x, (scale.to(x.dtype), zero_point), (quant_min, quant_max), axis=axis)

@@ -7,9 +7,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from mqbench.data_layer import data_convolution
 from mqbench.folding._base import BatchNormTensors, Folding, StatisticsAverage, unfolded_output
-from mqbench.folding._statistics import batch_statistics, is_distributed, joint_statistics
+from mqbench.folding._statistics import batch_statistics, joint_statistics
 from mqbench.functional import broadcast, dequantize
+from mqbench.fused.norm import DeferredNorm
+from mqbench.fused.recompute import recomputed
+from mqbench.processes import is_distributed
 from mqbench.quantizer import FakeQuantize
 
 
@@ -26,6 +30,7 @@ class QuantizedLayer(nn.Module):
 
     Attributes:
         folding: the strategy, or None without a folded batch norm.
+        defers: the only reader of the output is a quantizer, which can compute the batch norm as well.
         synchronize: where several processes train together, batch statistics are those of all of them
             (paper section 5.2); False is the paper's asynchronous "4*".
     """
@@ -42,6 +47,7 @@ class QuantizedLayer(nn.Module):
         self._op = _OPERATIONS[type(layer)]
         self._description = layer.extra_repr()
         self.folding: Folding | None = None
+        self.defers = False
         self.synchronize = True
         self.statistics: StatisticsAverage | None = None
         self.eps = 0.0
@@ -65,9 +71,13 @@ class QuantizedLayer(nn.Module):
 
     def compute(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         """The layer's operation with any weight and bias."""
-        return self._op(x, weight, bias, **self._options)
+        output = data_convolution(self._op, self._options, x, weight, bias)
+        if output is not None:
+            return output
+        with recomputed(x, weight):
+            return self._op(x, weight, bias, **self._options)
 
-    def forward(self, x: Tensor, *batch_norm: Tensor | None) -> Tensor:
+    def forward(self, x: Tensor, *batch_norm: Tensor | None) -> Tensor | DeferredNorm:
         """The quantized layer; ``batch_norm`` is (gamma, beta, mean, variance) if one is folded."""
         if self.folding is None:
             return self.compute(x, self.weight_quantizer(self.weight), self.bias)
@@ -151,6 +161,16 @@ class DeployedLayer(nn.Module):
         integers = self.weight_integers.to(torch.int32)
         scale = broadcast(self.weight_scale, integers, self.channel_axis)
         return dequantize(integers, scale, broadcast(self.weight_zero_point, integers, self.channel_axis))
+
+    @property
+    def function(self) -> str:
+        """``conv1d``, ``conv2d``, ``conv3d`` or ``linear``."""
+        return str(self._op.__name__)
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Stride, padding, dilation and groups, as far as the function has them."""
+        return dict(self._options)
 
     def forward(self, x: Tensor) -> Tensor:
         """The layer with its dequantized weight."""

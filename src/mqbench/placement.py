@@ -5,6 +5,7 @@ Tensors are looked at in *regions*: a layer with the batch norm and activation f
 operation with one output tensor, as an inference library fuses it. Graph 1 gives every layer input a
 quantizer of its own. Graph 3 gives every tensor that a quantized operation reads one quantizer, shared by
 all who read it. Graph 2 leaves out of graph 3 the output of the convolution that is fused with an add.
+Stored tensors that join activations (position embeddings, class tokens) are quantized as these are.
 """
 
 import operator
@@ -15,7 +16,9 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
+from mqbench.attention import ATTENTION, can_write_out
 from mqbench.layers import BATCH_NORMS, QUANTIZABLE
+from mqbench.nodes import flat_name, is_float, is_vector, tensor_inputs
 
 aten = torch.ops.aten
 
@@ -83,13 +86,22 @@ class Placement:
         graph_module: from `capture`; nothing is changed.
         graph: 1, 2 or 3.
         skip: names of layers that stay float.
+        shared_concat: the inputs of a concat share one quantizer (graphs 2 and 3).
     """
 
-    def __init__(self, graph_module: fx.GraphModule, graph: int, skip: Iterable[str] = ()) -> None:
+    def __init__(
+        self,
+        graph_module: fx.GraphModule,
+        graph: int,
+        skip: Iterable[str] = (),
+        *,
+        shared_concat: bool = True,
+    ) -> None:
         self.modules = dict(graph_module.named_modules(remove_duplicate=False))
         self.nodes = list(graph_module.graph.nodes)
         self.graph = graph
         self.skip = frozenset(skip)
+        self.shared_concat = shared_concat
         self.layers = [n for n in self.nodes if self.is_layer(n) and n.target not in self.skip]
         self._layer_set = frozenset(self.layers)
         self._sources: dict[fx.Node, list[fx.Node]] = {}
@@ -125,14 +137,28 @@ class Placement:
         """A quantized operation of graphs 2 and 3: all its tensor inputs are integers."""
         if node in self._layer_set or node.target in _READERS:
             return True
-        return node.target in _ELEMENTWISE and all(isinstance(x, fx.Node) for x in node.args[:2])
+        operands = node.args[:2]
+        return node.target in _ELEMENTWISE and all(
+            isinstance(x, fx.Node) and not self.is_stored_vector(x) for x in operands
+        )
 
     def is_fused_behind(self, node: fx.Node) -> bool:
         """Computed on the output of the node before it, before that is quantized."""
-        module = self.module(node)
-        if isinstance(module, BATCH_NORMS):
-            return True
-        return node.target in ACTIVATIONS
+        return node.target in ACTIVATIONS or self.is_affine(node)
+
+    def is_affine(self, node: fx.Node) -> bool:
+        """A batch norm, or a product or sum with a stored vector (layer scale), which merges as one does."""
+        if node.target in _ELEMENTWISE:
+            return [self.is_stored_vector(x) for x in tensor_inputs(node)] in ([True, False], [False, True])
+        return isinstance(self.module(node), BATCH_NORMS)
+
+    def is_stored_vector(self, node: Any) -> bool:
+        """One stored number, or one a channel (a parameter or buffer, perhaps reshaped)."""
+        return isinstance(node, fx.Node) and is_vector(node) and self.source(node)[0].op == "get_attr"
+
+    def operand(self, node: fx.Node) -> fx.Node | None:
+        """The tensor that a fused operation changes."""
+        return next((x for x in tensor_inputs(node) if not self.is_stored_vector(x)), None)
 
     def is_move(self, node: fx.Node) -> bool:
         """Leaves every value as it is (pooling by maximum, reshapes, slices, dropout)."""
@@ -142,7 +168,12 @@ class Placement:
 
     def left_float(self) -> list[str]:
         """Names of layers that no quantizer reaches, the skipped ones aside."""
-        return [node.name for node in self.nodes if node.target in UNQUANTIZED]
+        whole = [n for n in self.nodes if n.target is ATTENTION and self.graph != 1 and not can_write_out(n)]
+        return [node.name for node in self.nodes if node.target in UNQUANTIZED or node in whole]
+
+    def attentions(self) -> list[fx.Node]:
+        """Attention calls whose probabilities, between their two matrix products, are quantized."""
+        return [] if self.graph == 1 else [node for node in self.nodes if can_write_out(node)]
 
     # -- regions ----------------------------------------------------------------------------------
 
@@ -151,18 +182,15 @@ class Placement:
         if node not in self._sources:
             through: list[fx.Node] = []
             if self.is_move(node):
-                through = _tensor_inputs(node)[:1]
+                through = tensor_inputs(node)[:1]
             elif node.target in CONCAT:
-                through = _tensor_inputs(node)
+                through = tensor_inputs(node)
             self._sources[node] = [s for x in through for s in self.source(x)] or [node]
         return self._sources[node]
 
     def producer(self, node: fx.Node) -> fx.Node:
         """The operation at the head of the region that ends in ``node``."""
-        while self.is_fused_behind(node) and (inputs := _tensor_inputs(node)):
-            before = inputs[0]
-            if len(before.users) > 1:
-                break
+        while self.is_fused_behind(node) and (before := self.operand(node)) and len(before.users) == 1:
             node = before
         return node
 
@@ -175,7 +203,7 @@ class Placement:
     def _private(self) -> list[Group]:
         return [
             Group(
-                name=f"{_flat(node)}_input",
+                name=f"{flat_name(node)}_input",
                 edges=((node, node.args[0]),),
                 first_or_last=node in self.first_and_last,
             )
@@ -195,12 +223,13 @@ class Placement:
             if not self.reads_quantized(node):
                 continue
             fused = self._fused_with_add(node) if self.graph == 2 else None
-            for value in _tensor_inputs(node):
+            values = [node] if node.target in CONCAT else tensor_inputs(node)
+            for value in values:
                 if value is fused:
                     continue
-                sources = [s for s in self.source(value) if _is_float(s) and s.op != "get_attr"]
+                sources = [s for s in self.source(value) if is_float(s)]
                 for other in sources:  # a concat's inputs share one grid
-                    parent[find(other)] = find(sources[0])
+                    parent[find(other)] = find(sources[0] if self.shared_concat else other)
                 if node in self.first_and_last:
                     special.update(sources)
         members: dict[fx.Node, list[fx.Node]] = {}
@@ -209,7 +238,9 @@ class Placement:
                 members.setdefault(find(node), []).append(node)
         return [
             Group(
-                name=_flat(self.producer(m[0])), sources=tuple(m), first_or_last=any(x in special for x in m)
+                name=flat_name(self.producer(m[0])),
+                sources=tuple(m),
+                first_or_last=any(x in special for x in m),
             )
             for m in members.values()
         ]
@@ -218,18 +249,20 @@ class Placement:
         """The input of an add that stays in the accumulator of the convolution that computes it."""
         if node.target not in ADD:
             return None
-        bare = [x for x in _tensor_inputs(node) if self._is_bare_layer(x, node)]
+        bare = [x for x in tensor_inputs(node) if self._is_bare_layer(x, node)]
         # of two (a downsampled shortcut) the main branch is the one that computes more
         return max(bare, key=lambda x: self._depth[self.producer(x)], default=None)
 
     def _is_bare_layer(self, value: fx.Node, reader: fx.Node) -> bool:
-        """A layer, perhaps with a batch norm, whose result only ``reader`` sees."""
-        if set(value.users) != {reader}:
-            return False
-        if value in self._layer_set:
-            return True
-        before = _tensor_inputs(value)[0] if isinstance(self.module(value), BATCH_NORMS) else None
-        return before is not None and before in self._layer_set and len(before.users) == 1
+        """A layer, perhaps with a batch norm, layer scale or dropout, whose result only ``reader`` sees."""
+        while set(value.users) == {reader}:
+            if value in self._layer_set:
+                return True
+            before = self.operand(value)
+            if before is None or not (self.is_affine(value) or isinstance(self.module(value), _DROPOUTS)):
+                return False
+            reader, value = value, before
+        return False
 
     def _depths(self) -> dict[fx.Node, int]:
         depth: dict[fx.Node, int] = {}
@@ -259,28 +292,3 @@ class Placement:
                     yield node
                 else:
                     stack.append(node)
-
-
-def _tensor_inputs(node: fx.Node) -> list[fx.Node]:
-    """The tensor arguments of a node, in order, those inside a list included (constants are not nodes)."""
-    return [
-        n for n in node.all_input_nodes if not isinstance(n.meta.get("val"), (torch.SymInt, torch.SymFloat))
-    ]
-
-
-def _is_float(node: fx.Node) -> bool:
-    value = node.meta.get("val")
-    return not isinstance(value, Tensor) or value.is_floating_point()
-
-
-def _flat(node: fx.Node) -> str:
-    """A name that can be a module's: of the module that computes the node, with the operation if it needs one."""
-    if node.op == "call_module":
-        return str(node.target).replace(".", "_")
-    stack = list((node.meta.get("nn_module_stack") or {}).values())
-    if node.op == "placeholder" or not stack:
-        return node.name
-    path, kind = stack[-1]
-    operation = str(node.target).split(".")[1] if "." in str(node.target) else node.name
-    own = path and str(kind).startswith("torch.nn.modules")
-    return (path if own else f"{path}_{operation}" if path else operation).replace(".", "_")

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from mqbench import algorithms as algorithm_catalog
 from mqbench import backends as backend_catalog
 from mqbench.algorithm import Algorithm, fake_quantizer
-from mqbench.backends._base import Backend
+from mqbench.backends._base import Backend, Overrides
 from mqbench.errors import IncompatibleError, RequestError
 from mqbench.folding._base import Folding, by_number
 from mqbench.quantizer import FakeQuantize, Role
@@ -29,6 +29,7 @@ class Plan:
     bn_folding: int
     graph: int
     first_last_bits: int = 8
+    overrides: Overrides = Overrides()  # noqa: RUF009 (frozen)
 
     @classmethod
     def make(
@@ -40,6 +41,7 @@ class Plan:
         bn_folding: int | None = None,
         graph: int | None = None,
         first_last_bits: int = 8,
+        overrides: Overrides = Overrides(),  # noqa: B008 (frozen)
     ) -> "Plan":
         """Fill what is None from the backend, and check everything."""
         for name in (backend, algorithm):
@@ -56,15 +58,16 @@ class Plan:
             bn_folding=library.bn_folding if bn_folding is None else bn_folding,
             graph=library.graph if graph is None else graph,
             first_last_bits=first_last_bits,
+            overrides=overrides,
         )
         plan.check()
         return plan
 
     @property
     def library(self) -> Backend:
-        """The backend's values."""
+        """The backend's values, with the overrides in their place."""
         library: Backend = backend_catalog[self.backend]
-        return library
+        return library.replaced(self.overrides)
 
     @property
     def method(self) -> Algorithm:
@@ -83,6 +86,10 @@ class Plan:
         QuantScheme(bits=self.first_last_bits)
         if self.graph not in (1, 2, 3):
             raise RequestError(f"graph must be 1, 2 or 3, got {self.graph!r}")
+        if self.graph == 1 and self.overrides.shared_concat is not None:
+            raise IncompatibleError(
+                "graph 1 leaves concats in float, so shared_concat would change nothing; leave it out"
+            )
         if not self.method.deployable:
             self._check_academic()
         for role in ("weight", "activation"):

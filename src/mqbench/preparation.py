@@ -7,10 +7,14 @@ from typing import Any
 
 from torch import Tensor, fx, nn
 
+from mqbench.absorption import absorb
+from mqbench.attention import QuantizedAttention, has_float_mask, options
+from mqbench.backends._base import Overrides
 from mqbench.capture import capture
 from mqbench.errors import IncompatibleError, RequestError
 from mqbench.layers import QUANTIZABLE, QuantizedLayer
 from mqbench.lifting import add_alias
+from mqbench.nodes import flat_name
 from mqbench.placement import Group, Placement
 from mqbench.plan import Plan
 from mqbench.quantizer import FakeQuantize
@@ -29,6 +33,7 @@ def prepare(
     bn_folding: int | None = None,
     graph: int | None = None,
     first_last_bits: int = 8,
+    overrides: Overrides = Overrides(),  # noqa: B008 (frozen)
     skip: str | Iterable[str] = (),
 ) -> fx.GraphModule:
     """Make the quantized network that a backend will run, ready to calibrate and train.
@@ -44,6 +49,7 @@ def prepare(
         bn_folding: strategy -1 to 4 of the paper's section 3.2; None takes the backend's.
         graph: 1, 2 or 3 of the paper's Fig. 4; None takes the backend's.
         first_last_bits: bits of the weights and input activations of the first and last layer.
+        overrides: single properties in place of the backend's, such as ``Overrides(power_of_two=True)``.
         skip: names of layers to leave in float.
 
     Returns:
@@ -70,19 +76,35 @@ def prepare(
         bn_folding=bn_folding,
         graph=graph,
         first_last_bits=first_last_bits,
+        overrides=overrides,
     )
     _check_model(model)
-    graph_module = capture(model, example_inputs)
+    return insert_quantizers(capture(model, example_inputs), plan, skip)
+
+
+def insert_quantizers(
+    graph_module: fx.GraphModule, plan: Plan, skip: str | Iterable[str] = ()
+) -> fx.GraphModule:
+    """Make a captured network the quantized one of a plan, in place; `prepare` is this behind a capture.
+
+    Args:
+        graph_module: from `capture`; it is changed and returned.
+        plan: from ``Plan.make``.
+        skip: names of layers to leave in float.
+
+    Raises:
+        RequestError: no layer to quantize, or a name in ``skip`` that is no layer.
+    """
     skipped = (skip,) if isinstance(skip, str) else tuple(skip)
     _check_skip(graph_module, skipped)
-    placement = Placement(graph_module, plan.graph, skipped)
+    placement = Placement(graph_module, plan.graph, skipped, shared_concat=plan.library.shared_concat)
     if not placement.layers:
-        raise RequestError(f"{type(model).__name__} has no convolution or linear layer to quantize")
+        raise RequestError("the network has no convolution or linear layer to quantize")
     if names := placement.left_float():
         warnings.warn(
-            f"these layers of {type(model).__name__} stay in float, because their weight is computed or "
-            f"their kind has no quantized form: {', '.join(names)}",
-            stacklevel=2,
+            f"these layers stay in float, because their weight is computed or their kind has no quantized "
+            f"form: {', '.join(names)}",
+            stacklevel=3,
         )
     groups = placement.groups()
     _Editor(graph_module, plan, placement).edit(groups)
@@ -156,10 +178,13 @@ class _Editor:
         training = self.root.training
         for group in groups:
             self._insert(group)
+        for node in self.placement.attentions():
+            self._attend(node)
         for node in self.placement.layers:
             self._swap(node)
         if self.plan.folding.merges_at_once:
             self._refuse_unmerged_checkpoints()
+        absorb(self.root)
         self.root.delete_all_unused_submodules()
         self.graph.lint()
         self.root.recompile()
@@ -180,6 +205,19 @@ class _Editor:
             with self.graph.inserting_before(reader):
                 quantized = self._call(target, source)
             reader.args = (quantized, *reader.args[1:])
+
+    def _attend(self, node: fx.Node) -> None:
+        """Put a quantizer between the softmax of an attention call and its second matrix product."""
+        target = f"{QUANTIZERS}.{self._unique(flat_name(node).removeprefix('scaled_dot_product_'))}"
+        scores = self.plan.quantizer("activation", False) if has_float_mask(node) else None
+        module = QuantizedAttention.of(node, self.plan.quantizer("activation", False), scores)
+        self.root.add_submodule(target, module)
+        mask = options(node).get("attn_mask")
+        with self.graph.inserting_before(node):
+            new = self.graph.call_module(target, (*node.args[:3], *([] if mask is None else [mask])))
+        new.meta.update(node.meta)
+        node.replace_all_uses_with(new)
+        self.graph.erase_node(node)
 
     def _call(self, target: str, source: fx.Node) -> fx.Node:
         node = self.graph.call_module(target, (source,))

@@ -22,6 +22,7 @@ class Display:
         self.console = console
         self.quiet = quiet
         self.total = self.done = 0
+        self.more = ""
         self._all = progress.Progress(
             progress.BarColumn(),
             progress.MofNCompleteColumn(),
@@ -52,9 +53,11 @@ class Display:
     def __call__(self, event: Event) -> None:
         """Show an event."""
         match event:
-            case Planned(total, done):
-                self.total, self.done = total, done
-                if done < total and self.console.is_terminal:
+            case Planned(total, done, so_far):
+                self.total, self.done, self.more = total, done, "+" if so_far else ""
+                if self._bar is not None:
+                    self._all.update(self._bar, total=total, completed=done)
+                elif done < total and self.console.is_terminal:
                     self._bar = self._all.add_task("", total=total, completed=done)
                     self._live.start()
             case Started(setting):
@@ -79,7 +82,7 @@ class Display:
             if record.setting in self._lines:
                 self._now.remove_task(self._lines.pop(record.setting))
         elif not self.quiet:
-            line = f"[{self.done}/{self.total}] {record.setting}: {summary(record)}"
+            line = f"[{self.done}/{self.total}{self.more}] {record.setting}: {summary(record)}"
             self.console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 

@@ -4,33 +4,41 @@ import platform
 import subprocess
 import sys
 import time
+from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 
+from mqbench.compute import Compute
 from mqbench.record import Provenance
 
 
 class Clock:
     """Started with a run, asked at its end."""
 
-    def __init__(self, threads: int) -> None:
-        self.threads = threads
+    def __init__(self, compute: Compute) -> None:
+        self.compute = compute
         self.started = datetime.now(UTC)
         self.begin = time.perf_counter()
 
-    def provenance(self) -> Provenance:
-        """Of the run that ends now."""
-        packages = ("mqbench", "torch", "numpy")
+    def provenance(
+        self, *, device: object = None, data: str | None = None, weights: str | None = None
+    ) -> Provenance:
+        """Of the run that ends now, on a device, with the fingerprints of its data and float weights."""
+        packages = ("mqbench", "torch", "numpy", "timm", "torchvision")
         return Provenance(
             started=self.started.isoformat(timespec="seconds"),
             seconds=round(time.perf_counter() - self.begin, 3),
             hostname=platform.node(),
             machine=f"{platform.system()} {platform.machine()}",
-            threads=self.threads,
+            threads=self.compute.threads,
             python=sys.version.split()[0],
             versions={name: _version(name) for name in packages},
             git_revision=_git_revision(),
+            compute=asdict(self.compute),
+            device=None if device is None else _device_name(str(device)),
+            data=data,
+            weights=weights,
         )
 
 
@@ -54,3 +62,17 @@ def _git_revision() -> str | None:
     except (OSError, subprocess.SubprocessError):
         return None
     return result.stdout.strip()
+
+
+def _device_name(device: str) -> str:
+    """Name of the processor: of the GPU, or the CPU's model."""
+    if device.startswith("cuda"):
+        import torch
+
+        return torch.cuda.get_device_name(device)
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:
+        return platform.processor() or device
+    names = [line.partition(":")[2].strip() for line in text.splitlines() if line.startswith("model name")]
+    return names[0] if names else platform.processor() or device

@@ -10,6 +10,9 @@ from torch import Tensor, nn
 from mqbench import functional as F
 from mqbench import observers as observer_catalog
 from mqbench.errors import CalibrationError, IncompatibleError, RequestError
+from mqbench.fused.activation import Activation, clip_of
+from mqbench.fused.incoming import Incoming
+from mqbench.fused.norm import DeferredNorm
 from mqbench.observers._base import Observer
 from mqbench.scheme import QParams, QuantScheme
 
@@ -44,6 +47,8 @@ class FakeQuantize(nn.Module, ABC):
         scheme: the grid in use (after the adaptive sign was decided).
         nonnegative: whether the calibration data had no negative value.
         enabled: with False the input passes through unchanged.
+        batches_per_step: batches (of other processes, or accumulated) that share an optimizer step with
+            each that passes; a gradient scale that counts elements counts theirs.
         calibrated_with: the observer of the last calibration, None for the algorithm's own.
         observer: the algorithm's own choice of calibration.
         needs_calibration: refuses to work before it has seen data.
@@ -80,6 +85,7 @@ class FakeQuantize(nn.Module, ABC):
         self.channel_axis = (channel_axis or 0) if scheme.per_channel else None
         self.channels = channels if scheme.per_channel else None
         self.enabled = True
+        self.batches_per_step = 1
         self._observing = False
         self._own = True
         self._chosen: str | None = None
@@ -113,6 +119,13 @@ class FakeQuantize(nn.Module, ABC):
         initialisation that the paper fixes applies; otherwise the user chose the calibration.
         """
 
+    def fake_quantize_incoming(self, x: Incoming) -> Tensor:
+        """`fake_quantize` of a tensor with a batch norm or an activation function still to be computed.
+
+        A subclass that ends in `functional.apply` gets all of it in one pass.
+        """
+        return self.fake_quantize(x.whole())
+
     def transform(self, x: Tensor) -> Tensor:
         """What Eq. 1 is applied to (DoReFa: the normalised tanh of the weight)."""
         return x
@@ -123,6 +136,11 @@ class FakeQuantize(nn.Module, ABC):
     def integer_range(self) -> tuple[int, int]:
         """Smallest and largest integer that `quantize` gives."""
         return self.scheme.quant_min, self.scheme.quant_max
+
+    @property
+    def joint_batches(self) -> int:
+        """Batches whose elements share an optimizer step: for weights always one."""
+        return self.batches_per_step if self.role == "activation" else 1
 
     # -- the public face --------------------------------------------------------------------------
 
@@ -143,18 +161,30 @@ class FakeQuantize(nn.Module, ABC):
         """Zero point as deployed, int32: 0-d, or ``[channels]``."""
         return self.qparams().zero_point
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Fake-quantize ``x`` (any shape, floating point); unchanged while disabled or observing."""
-        if self._observer is not None:
+    def forward(self, x: Tensor | DeferredNorm, activation: Activation | None = None) -> Tensor:
+        """Fake-quantize ``x`` (any shape, floating point); unchanged while disabled or observing.
+
+        Within a prepared network the batch norm and the ``activation`` function before it may be left to
+        the quantizer: what is quantized, observed or passed through is then their result.
+        """
+        clip = None if activation is None else clip_of(activation)
+        arrived = Incoming(x.output, x, clip) if isinstance(x, DeferredNorm) else Incoming(x, None, clip)
+        if self._observer is not None or not self.enabled:
+            tensor = arrived.whole()
             if self._observing:
-                self.observe(x)
-            return x
-        if not self.enabled:
-            return x
+                self.observe(tensor)
+            return tensor
         self._check_ready()
-        if not x.is_floating_point():
-            raise RequestError(f"a fake quantizer takes floating-point tensors, got {x.dtype}")
-        return self.fake_quantize(at_least_float(x)).to(x.dtype)
+        dtype = arrived.tensor.dtype
+        if not dtype.is_floating_point:
+            raise RequestError(f"a fake quantizer takes floating-point tensors, got {dtype}")
+        if dtype in _HALF:
+            arrived = Incoming(arrived.with_norm().tensor.float(), None, clip)
+        if isinstance(x, DeferredNorm) or clip is not None:
+            y = self.fake_quantize_incoming(arrived)
+        else:
+            y = self.fake_quantize(arrived.tensor)
+        return y if dtype is y.dtype else y.to(dtype)
 
     @torch.no_grad()
     def quantize(self, x: Tensor) -> Tensor:

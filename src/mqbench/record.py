@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -10,6 +11,16 @@ from mqbench.scheme import MAX_BITS, MIN_BITS
 
 SCHEMA_VERSION = 1
 FLOAT = "float"
+# Fields of a backend that a setting may replace one by one.
+OVERRIDES = (
+    "granularity",
+    "symmetric_weights",
+    "symmetric_activations",
+    "power_of_two",
+    "adaptive_sign",
+    "shared_concat",
+)
+_WEIGHTS = re.compile(r"(ordered:)?(timm|(file|package):.+)")
 
 Seed = Annotated[int, Field(ge=0, le=2**63 - 1)]
 Bits = Annotated[int, Field(ge=MIN_BITS, le=MAX_BITS)]
@@ -23,8 +34,8 @@ class Setting(_Value):
     """One run of the benchmark: names and numbers only.
 
     ``algorithm="float"`` is the unquantized network that every quantized run starts from. A field left
-    ``None`` takes the value of the backend (``bn_folding``, ``graph``), of the algorithm (calibration) or
-    of the architecture's recipe (the training fields).
+    ``None`` takes the value of the backend (``bn_folding``, ``graph``, the overrides), of the algorithm
+    (calibration) or of the architecture's recipe (the training fields).
 
     Args:
         architecture, dataset, algorithm, backend: names from the catalogs.
@@ -32,10 +43,23 @@ class Setting(_Value):
         bn_folding: strategy -1 to 4 (paper section 3.2).
         graph: 1, 2 or 3 (paper Fig. 4).
         first_last_bits: weight and input-activation bits of the first and last layer.
+        granularity, symmetric_weights, symmetric_activations, power_of_two, adaptive_sign, shared_concat:
+            in place of the backend's; see `mqbench.backends._base.Overrides`.
+        sync_bn: batch statistics are those of all processes that train together; False is the paper's
+            asynchronous "4*". One process knows no difference.
         weight_calibration, activation_calibration: observer names.
-        epochs, learning_rate, weight_decay, batch_size: overrides of the recipe.
+        calibration_images: training images that set the quantizers' parameters (override of the recipe).
+        bn_calibration: training images for batch-norm calibration before training (paper appendix C.3 takes
+            4096); 0 leaves it out.
+        quantizer_weight_decay: L2 on scales and clipping thresholds; None is that of the weights (Table 8).
+        epochs, steps, learning_rate, weight_decay, batch_size, global_batch: overrides of the recipe.
+            ``steps`` is the number of optimizer steps in all, in place of epochs; ``global_batch`` the
+            number of images in each.
+        weights: where the float network comes from: None trains it here; "timm" takes timm's hub,
+            "file:PATH" a checkpoint, "package:NAME" one that a Python package holds, each with "ordered:"
+            before it if its tensors are to be matched by order and shape instead of by name.
         seed: of everything random in this run.
-        float_seed: seed of the float network that a quantized run starts from.
+        float_seed, float_epochs: seed and epochs of the float network that a quantized run starts from.
 
     Raises:
         pydantic.ValidationError: a value of the wrong type or outside its range.
@@ -48,15 +72,29 @@ class Setting(_Value):
     bits: tuple[Bits, Bits] | None = None
     bn_folding: Annotated[int, Field(ge=-1, le=4)] | None = None
     graph: Literal[1, 2, 3] | None = None
+    sync_bn: bool = True
     first_last_bits: Bits = 8
+    granularity: Literal["per_tensor", "per_channel"] | None = None
+    symmetric_weights: bool | None = None
+    symmetric_activations: bool | None = None
+    power_of_two: bool | None = None
+    adaptive_sign: bool | None = None
+    shared_concat: bool | None = None
     weight_calibration: str | None = None
     activation_calibration: str | None = None
+    calibration_images: Annotated[int, Field(ge=1)] | None = None
+    bn_calibration: Annotated[int, Field(ge=0)] = 0
+    quantizer_weight_decay: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
     epochs: Annotated[int, Field(ge=0)] | None = None
+    steps: Annotated[int, Field(ge=1)] | None = None
     learning_rate: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     weight_decay: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
     batch_size: Annotated[int, Field(ge=1)] | None = None
+    global_batch: Annotated[int, Field(ge=1)] | None = None
+    weights: str | None = None
     seed: Seed = 0
     float_seed: Seed = 0
+    float_epochs: Annotated[int, Field(ge=1)] | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -81,15 +119,27 @@ class Setting(_Value):
                 "bn_folding",
                 "graph",
                 "first_last_bits",
+                *OVERRIDES,
                 "weight_calibration",
                 "activation_calibration",
+                "calibration_images",
+                "bn_calibration",
+                "quantizer_weight_decay",
                 "float_seed",
+                "float_epochs",
             )
             given = [
                 name for name in quantized if getattr(self, name) != type(self).model_fields[name].default
             ]
             if given:
                 raise ValueError(f"the float network takes no {', '.join(given)}; give an algorithm")
+        if self.steps is not None and self.epochs is not None:
+            raise ValueError("give epochs or steps, not both: each says how long the training is")
+        if self.weights is not None and not _WEIGHTS.fullmatch(self.weights):
+            raise ValueError(
+                f"weights must be timm, file:PATH or package:NAME, with or without ordered: before it, "
+                f"got {self.weights!r}"
+            )
         return self
 
     @property
@@ -107,7 +157,18 @@ class Setting(_Value):
         """The float run that this one starts from (itself for a float run)."""
         if self.algorithm == FLOAT:
             return self
-        return Setting(architecture=self.architecture, dataset=self.dataset, seed=self.float_seed)
+        return Setting(
+            architecture=self.architecture,
+            dataset=self.dataset,
+            epochs=self.float_epochs,
+            seed=self.float_seed,
+            weights=self.weights,
+        )
+
+    @property
+    def overrides(self) -> dict[str, Any]:
+        """The fields of the backend that are replaced, and their values."""
+        return {name: value for name in OVERRIDES if (value := getattr(self, name)) is not None}
 
     def __str__(self) -> str:
         if self.algorithm == FLOAT:
@@ -118,7 +179,10 @@ class Setting(_Value):
 
 
 class CurvePoint(_Value):
-    """Training state after one epoch; accuracies are top-1 in percent, the loss is the epoch's mean."""
+    """Training state after one epoch.
+
+    Accuracies are top-1 in percent, the loss is the epoch's mean, the learning rate that of its last step.
+    """
 
     epoch: int
     learning_rate: float
@@ -128,7 +192,11 @@ class CurvePoint(_Value):
 
 
 class Provenance(_Value):
-    """Where, when and with what a record was made; not part of its identity."""
+    """Where, when and with what a record was made; not part of its identity.
+
+    ``seconds`` is the wall time of the run, ``data`` the fingerprint of the dataset, ``weights`` that of the
+    float network's, ``device`` the processor's name.
+    """
 
     started: str
     seconds: float
@@ -138,6 +206,10 @@ class Provenance(_Value):
     python: str
     versions: dict[str, str]
     git_revision: str | None = None
+    compute: dict[str, str | int | float | bool | None] = Field(default_factory=dict)
+    device: str | None = None
+    data: str | None = None
+    weights: str | None = None
 
 
 Outcome = Literal["ok", "not_converged", "failed"]
@@ -146,10 +218,13 @@ Outcome = Literal["ok", "not_converged", "failed"]
 class Record(_Value):
     """What came of one `Setting`. Accuracies are top-1 on the test set, in percent.
 
-    ``outcome``: ``ok``; ``not_converged`` (NC of the paper, with the kind in ``reason``); ``failed`` (the
-    run raised; the traceback is in ``error``). ``calibrated_accuracy`` is the quantized network's before
-    training, ``float_accuracy`` that of the float network it starts from. All but ``provenance`` is the
-    same, bit for bit, whenever the same setting is run on the same machine.
+    ``outcome``: ``ok``; ``not_converged`` (NC of the paper; ``nc_kind`` tells exploding scale, fold blow-up,
+    dead activations, chance accuracy and loss blow-up apart, ``reason`` says where and when); ``failed``
+    (the run raised; the traceback is in ``error``). ``calibrated_accuracy`` is the quantized network's before
+    training (after batch-norm calibration, if any), ``agreement`` the share of test images, in percent, that
+    it then classifies as the float network does, ``float_accuracy`` that of the float network it starts
+    from. All but ``provenance`` is the same, bit for bit, whenever the same setting is run on the same
+    machine.
     """
 
     schema_version: int = SCHEMA_VERSION
@@ -158,7 +233,9 @@ class Record(_Value):
     accuracy: float | None = None
     float_accuracy: float | None = None
     calibrated_accuracy: float | None = None
+    agreement: float | None = None
     deployable: bool = True
+    nc_kind: str | None = None
     reason: str | None = None
     error: str | None = None
     curve: tuple[CurvePoint, ...] = ()

@@ -3,7 +3,7 @@
 import json
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from mqbench.errors import StoreError
 from mqbench.record import SCHEMA_VERSION, Record
 
-RECORD, PROVENANCE = "record.json", "provenance.json"
+RECORD, PROVENANCE, FILES = "record.json", "provenance.json", "files"
 
 
 def plain(record: Record) -> dict[str, Any]:
@@ -34,25 +34,58 @@ def read(folder: Path) -> Record:
         StoreError: it cannot be read, is damaged, or was written by a newer version of this package.
     """
     try:
-        fields = json.loads((folder / RECORD).read_bytes())
-        version = int(fields["schema_version"])
-        if version > SCHEMA_VERSION:
-            raise StoreError(
-                f"{folder} was written by a newer mqbench (schema {version}, this one reads up to "
-                f"{SCHEMA_VERSION}); upgrade mqbench or use another store"
-            )
-        if (folder / PROVENANCE).exists():
-            fields["provenance"] = json.loads((folder / PROVENANCE).read_bytes())
-        record = Record.model_validate(fields)
-    except (FileNotFoundError, StoreError):
+        content = (folder / RECORD).read_bytes()
+        provenance = (folder / PROVENANCE).read_bytes() if (folder / PROVENANCE).exists() else None
+    except FileNotFoundError:
         raise
     except OSError as error:
         raise StoreError(f"cannot read {folder / RECORD}: {error.strerror}") from error
-    except (KeyError, TypeError, ValueError) as error:
-        raise StoreError(f"damaged record {folder} ({_cause(error)}); remove it and run again") from error
-    if version == SCHEMA_VERSION and record.setting.key != folder.name[-len(record.setting.key) :]:
-        raise StoreError(f"damaged record {folder} (its setting has key {record.setting.key}); remove it")
+    return decode(content, provenance, str(folder))
+
+
+def decode(content: bytes, provenance: bytes | None, place: str) -> Record:
+    """A record from what lies in ``place``, whose name ends in its key.
+
+    Raises:
+        StoreError: it is damaged, in the wrong place, or was written by a newer version of this package.
+    """
+    try:
+        fields = json.loads(content)
+        version = int(fields["schema_version"])
+        if version > SCHEMA_VERSION:
+            raise StoreError(
+                f"{place} was written by a newer mqbench (schema {version}, this one reads up to "
+                f"{SCHEMA_VERSION}); upgrade mqbench or use another store"
+            )
+        fields.pop(FILES, None)
+        if provenance is not None:
+            fields["provenance"] = json.loads(provenance)
+        record = Record.model_validate(fields)
+    except StoreError:
+        raise
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise StoreError(f"damaged record {place} ({_cause(error)}); remove it and run again") from error
+    if version == SCHEMA_VERSION and not place.endswith(key := record.setting.key):
+        raise StoreError(f"damaged record {place} (its setting has key {key}); remove it")
     return record
+
+
+def encode(record: Record, files: Mapping[str, str]) -> bytes:
+    """A record, its provenance and the names under which its files lie, in one text."""
+    fields = {**record.model_dump(mode="json"), FILES: dict(files)}
+    return _json(_finite(fields)).encode()
+
+
+def check_names(names: Iterable[str]) -> None:
+    """Raise ``ValueError`` unless files of these names can lie beside a record."""
+    for name in names:
+        if not name or name in (RECORD, PROVENANCE) or Path(name).name != name:
+            raise ValueError(f"a record cannot hold a file named {name!r}; use a plain name of your own")
+
+
+def attached(folder: Path) -> list[Path]:
+    """The files beside a record, by name."""
+    return sorted(path for path in folder.iterdir() if path.name not in (RECORD, PROVENANCE))
 
 
 def write(folder: Path, record: Record, files: Mapping[str, bytes]) -> None:
@@ -60,9 +93,7 @@ def write(folder: Path, record: Record, files: Mapping[str, bytes]) -> None:
     contents = {RECORD: text(record).encode()}
     if record.provenance is not None:
         contents[PROVENANCE] = _json(_finite(record.provenance.model_dump(mode="json"))).encode()
-    for name in files:
-        if not name or name in (RECORD, PROVENANCE) or Path(name).name != name:
-            raise ValueError(f"a record cannot hold a file named {name!r}; use a plain name of your own")
+    check_names(files)
     folder.mkdir()
     for name, content in {**contents, **files}.items():
         with (folder / name).open("xb") as file:

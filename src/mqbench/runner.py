@@ -1,72 +1,45 @@
 """One Setting -> one Record: load or train the float network, quantize, calibrate, train, evaluate."""
 
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
+from lightning_fabric import Fabric
 from safetensors.torch import load_file, save
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
-from mqbench import architectures as architecture_catalog
-from mqbench import data as dataset_catalog
-from mqbench import observers as observer_catalog
-from mqbench.architectures._base import Architecture, Recipe
-from mqbench.calibration import calibrate
-from mqbench.data._base import Dataset, Splits
-from mqbench.errors import IncompatibleError, RequestError, StoreError
+from mqbench.calibration import calibrate, calibrate_bn
+from mqbench.compute import Compute
+from mqbench.data._base import Splits
+from mqbench.errors import StoreError
 from mqbench.plan import Plan
 from mqbench.preparation import prepare
 from mqbench.provenance import Clock
-from mqbench.quantizer import Role
 from mqbench.record import FLOAT, Record, Setting
 from mqbench.store import Store
-from mqbench.training import EVALUATION_BATCH, Training, calibration_batches, evaluate, train
+from mqbench.task import RunTask, plan_of, validate
+from mqbench.training import (
+    Board,
+    Checkpoint,
+    Training,
+    accuracy,
+    calibration_batches,
+    launch,
+    predictions,
+    threads,
+    train,
+)
+
+__all__ = ["run", "validate"]
 
 Progress = Callable[[str, int, int], None]
-WEIGHTS = "weights.safetensors"
+WEIGHTS, PREDICTIONS = "weights.safetensors", "predictions.safetensors"
 
 
 def _quiet(phase: str, done: int, total: int) -> None:
     pass
-
-
-def validate(settings: Iterable[Setting]) -> None:
-    """Check that every setting can run, before any compute.
-
-    Raises:
-        UnknownNameError: a name that is not in its catalog.
-        IncompatibleError: an algorithm, backend, folding and graph that cannot go together.
-    """
-    seen = set()
-    for setting in settings:
-        same = setting.model_copy(update={"seed": 0, "epochs": None})
-        if same in seen:
-            continue
-        seen.add(same)
-        architecture_catalog[setting.architecture]
-        dataset_catalog.check(setting.dataset)  # type: ignore[attr-defined]
-        if setting.algorithm != FLOAT:
-            _check_calibration(setting, _plan(setting))
-
-
-def _check_calibration(setting: Setting, plan: Plan) -> None:
-    """Refuse a calibration that does not exist, or that the algorithm would not look at."""
-    chosen: tuple[tuple[Role, str | None], ...] = (
-        ("weight", setting.weight_calibration),
-        ("activation", setting.activation_calibration),
-    )
-    for role, name in chosen:
-        if name is None:
-            continue
-        observer_catalog.check(name)
-        if not plan.method.quantizer_class(role).uses_observer:
-            raise IncompatibleError(
-                f"{setting.algorithm!r} takes the {role} range from its own rule, so {role}_calibration={name!r} "
-                "would change nothing; leave it out"
-            )
 
 
 def run(
@@ -74,192 +47,252 @@ def run(
     *,
     store: Store | str | Path | None = "runs",
     data: str | None = None,
-    threads: int = 1,
+    compute: Compute | None = None,
     progress: Progress = _quiet,
 ) -> Record:
     """Run one setting; a record that the store has already is returned as it is.
 
     A quantized run starts from the float network of ``setting.float_setting``, which is trained first (and
     stored) if the store lacks it. The record is the same, bit for bit, for the same setting on the same
-    machine and number of threads.
+    machine with the same ``compute``; a run that was killed goes on from its last checkpoint and ends in
+    the same record.
 
     Args:
         setting: what to run.
         store: where records lie; None keeps nothing.
         data: folder with the datasets that are not built in.
-        threads: CPU threads of this run; restored afterwards.
+        compute: devices, processes, threads, precision; by default one thread of a CPU, or a GPU.
         progress: called with (phase, done, total).
 
     Raises:
         RequestError: the setting cannot run.
     """
-    validate([setting])
+    validate([setting], data)
     place = store if isinstance(store, Store) or store is None else Store(store)
     known = place.get(setting.key) if place is not None else None
     if known is not None and known.outcome != "failed":
         return known
-    with _threads(threads):
-        if setting.algorithm == FLOAT:
-            return _run_float(setting, place, data, threads, progress)[0]
-        return _run_quantized(setting, place, data, threads, progress)
+    compute = compute or Compute()
+    if compute.processes > 1:
+        progress = _quiet  # other processes cannot call back
+    with threads(compute.threads):
+        return launch(compute, _Run.make, setting, place, data, compute, progress)
 
 
 @dataclass(frozen=True)
-class _Task:
-    """The objects that a setting names."""
+class _FloatNetwork:
+    """A float network that is trained, and what is known of it.
 
-    architecture: Architecture
-    dataset: Dataset
-    splits: Splits
+    Args:
+        model: with its weights.
+        accuracy: on the test images, None if it did not converge.
+        predictions: classes of the test images, ``[N]``.
+        weights: fingerprint of weights that were given, None if they were trained here.
+    """
+
+    model: nn.Module
+    accuracy: float | None
+    predictions: Tensor
+    weights: str | None
+
+
+class _Run:
+    """One run in one process; of several that train together, the first writes."""
+
+    def __init__(
+        self,
+        fabric: Fabric,
+        setting: Setting,
+        store: Store | None,
+        data: str | None,
+        compute: Compute,
+        progress: Progress,
+    ) -> None:
+        self.fabric, self.setting, self.compute, self.progress = fabric, setting, compute, progress
+        self.store = store
+        self.data = data
+        self.clock = Clock(compute)
 
     @classmethod
-    def of(cls, setting: Setting, data: str | None) -> "_Task":
-        architecture: Architecture = architecture_catalog[setting.architecture]
-        dataset: Dataset = dataset_catalog[setting.dataset]  # type: ignore[index]
-        return cls(architecture, dataset, dataset.load(data))
+    def make(
+        cls,
+        fabric: Fabric,
+        setting: Setting,
+        store: Store | None,
+        data: str | None,
+        compute: Compute,
+        progress: Progress,
+    ) -> Record:
+        """The record of a setting."""
+        this = cls(fabric, setting, store, data, compute, progress)
+        if setting.algorithm == FLOAT:
+            return this.float_run()[0]
+        return this.quantized_run()
 
-    def build(self) -> nn.Module:
-        return self.architecture.build(self.dataset.classes, self.dataset.image_shape[0])
+    def float_run(self) -> tuple[Record, _FloatNetwork]:
+        """Train the float network, and store it."""
+        task = RunTask.of(self.setting, self.data, self.compute.workers)
+        torch.manual_seed(self.setting.seed)
+        model, weights = task.float_network(self.setting.weights)
+        trained = self._train(model, task, "float")
+        predicted = self._predictions(model, task.splits)
+        found = accuracy(predicted, task.splits.test)
+        record = self._record(trained, task.splits, accuracy=found, float_accuracy=found, weights=weights)
+        if self.store is not None and self.fabric.global_rank == 0:
+            state = {name: value.cpu().contiguous() for name, value in model.state_dict().items()}
+            files = {WEIGHTS: save(state), PREDICTIONS: save({"classes": predicted})}
+            self._put(record, {**files, **trained.files})
+        self.fabric.barrier()
+        return record, _FloatNetwork(model, record.accuracy, predicted, weights)
 
+    def quantized_run(self) -> Record:
+        """Quantize the float network, calibrate, train, evaluate."""
+        network = self._float_network()
+        task = RunTask.of(self.setting, self.data, self.compute.workers)
+        plan = plan_of(self.setting)
+        torch.manual_seed(self.setting.seed)
+        self.progress("prepare", 0, 1)
+        quantized = self._prepared(network.model, task, plan)
+        checkpoint = self._checkpoint()
+        saved = checkpoint.load() if checkpoint is not None else None
+        notes = json.loads(saved["extra"]) if saved else self._calibrate(quantized, network, task)
+        trained = self._train(quantized, task, "train", json.dumps(notes))
+        final = trained.curve[-1].test_accuracy if trained.curve else notes["calibrated_accuracy"]
+        record = self._record(
+            trained,
+            task.splits,
+            accuracy=final,
+            float_accuracy=network.accuracy,
+            deployable=plan.method.deployable,
+            weights=network.weights,
+            **notes,
+        )
+        if self.store is not None and self.fabric.global_rank == 0:
+            self._put(record, trained.files)
+        self.fabric.barrier()
+        return record
 
-def _run_float(
-    setting: Setting, store: Store | None, data: str | None, threads: int, progress: Progress
-) -> tuple[Record, dict[str, Tensor]]:
-    clock = Clock(threads)
-    task = _Task.of(setting, data)
-    torch.manual_seed(setting.seed)
-    model = task.build()
-    recipe = _recipe(task.architecture.float_recipe, setting)
-    _check_batch(recipe, task)
-    trained = train(
-        model, task.splits, recipe, seed=setting.seed, progress=lambda d, t: progress("float", d, t)
-    )
-    accuracy = evaluate(model, task.splits.test.batches(EVALUATION_BATCH))
-    record = _record(setting, trained, accuracy, accuracy, None, True, clock)
-    weights = model.state_dict()
-    if store is not None:
-        store.put(record, {WEIGHTS: save(weights)}, replace=True)
-    return record, weights
+    # -- steps ------------------------------------------------------------------------------------
 
+    def _prepared(self, model: nn.Module, task: RunTask, plan: Plan) -> fx.GraphModule:
+        images, _ = next(iter(task.splits.test.batches([torch.arange(2)])))
+        quantized = prepare(
+            model.cpu(),
+            images,
+            backend=plan.backend,
+            algorithm=plan.algorithm,
+            bits=plan.bits,
+            bn_folding=plan.bn_folding,
+            graph=plan.graph,
+            first_last_bits=plan.first_last_bits,
+            overrides=plan.overrides,
+        )
+        return quantized.to(self.fabric.device)
 
-def _run_quantized(
-    setting: Setting, store: Store | None, data: str | None, threads: int, progress: Progress
-) -> Record:
-    float_record, weights = _float_network(setting.float_setting, store, data, threads, progress)
-    clock = Clock(threads)
-    task = _Task.of(setting, data)
-    model = task.build()
-    try:
-        model.load_state_dict(weights)
-    except RuntimeError as error:
-        where = "here" if store is None else f"in {store.root}"
-        raise StoreError(
-            f"the float network {where} was made by another version of architecture {setting.architecture!r}; "
-            f"use another store ({str(error).splitlines()[-1].strip()})"
-        ) from error
-    recipe = _recipe(task.architecture.recipe, setting)
-    _check_batch(recipe, task)
-    plan = _plan(setting)
-    torch.manual_seed(setting.seed)
-    images = task.splits.train.images
-    progress("prepare", 0, 1)
-    quantized = prepare(
-        model,
-        images[:2],
-        backend=plan.backend,
-        algorithm=plan.algorithm,
-        bits=plan.bits,
-        bn_folding=plan.bn_folding,
-        graph=plan.graph,
-        first_last_bits=plan.first_last_bits,
-    )
-    progress("calibrate", 0, 1)
-    calibrate(
-        quantized,
-        calibration_batches(task.splits.train, recipe, setting.seed),
-        weights=setting.weight_calibration,
-        activations=setting.activation_calibration,
-    )
-    test = task.splits.test
-    calibrated = evaluate(quantized, test.batches(EVALUATION_BATCH))
-    trained = train(
-        quantized, task.splits, recipe, seed=setting.seed, progress=lambda d, t: progress("train", d, t)
-    )
-    accuracy = trained.curve[-1].test_accuracy if trained.curve else calibrated
-    record = _record(
-        setting, trained, accuracy, float_record.accuracy, calibrated, plan.method.deployable, clock
-    )
-    if store is not None:
-        store.put(record, replace=True)
-    return record
+    def _calibrate(
+        self, quantized: fx.GraphModule, network: _FloatNetwork, task: RunTask
+    ) -> dict[str, float]:
+        """Set the quantizers' parameters; what the network is worth then."""
+        self.progress("calibrate", 0, 1)
+        setting, recipe, train_images = self.setting, task.recipe, task.splits.train
+        options = {"batch_size": recipe.batch_size, "seed": setting.seed, "device": self.fabric.device}
+        calibrate(
+            quantized,
+            calibration_batches(train_images, count=recipe.calibration_images, **options),  # type: ignore[arg-type]
+            weights=setting.weight_calibration,
+            activations=setting.activation_calibration,
+        )
+        if setting.bn_calibration:
+            calibrate_bn(
+                quantized,
+                calibration_batches(train_images, count=setting.bn_calibration, **options),  # type: ignore[arg-type]
+                weights=setting.weight_calibration,
+            )
+        predicted = self._predictions(quantized, task.splits)
+        same = float((predicted == network.predictions).double().mean()) * 100
+        return {"calibrated_accuracy": accuracy(predicted, task.splits.test), "agreement": same}
 
-
-def _float_network(
-    setting: Setting, store: Store | None, data: str | None, threads: int, progress: Progress
-) -> tuple[Record, dict[str, Tensor]]:
-    known = store.get(setting.key) if store is not None else None
-    if store is None or known is None or known.outcome == "failed":
-        return _run_float(setting, store, data, threads, progress)
-    return known, load_file(store.file(setting.key, WEIGHTS))
-
-
-def _plan(setting: Setting) -> Plan:
-    assert setting.backend is not None
-    assert setting.bits is not None
-    return Plan.make(
-        backend=setting.backend,
-        algorithm=setting.algorithm,
-        bits=setting.bits,
-        bn_folding=setting.bn_folding,
-        graph=setting.graph,
-        first_last_bits=setting.first_last_bits,
-    )
-
-
-def _check_batch(recipe: Recipe, task: _Task) -> None:
-    images = len(task.splits.train)
-    if recipe.batch_size > images:
-        raise RequestError(
-            f"batch_size must be at most the {images} training images, got {recipe.batch_size}"
+    def _train(self, model: nn.Module, task: RunTask, phase: str, extra: str = "") -> Training:
+        checkpoint = self._checkpoint()
+        folder = self.compute.tensorboard
+        return train(
+            model.to(self.fabric.device),
+            task.splits,
+            task.recipe,
+            seed=self.setting.seed,
+            steps=self.setting.steps,
+            quantizer_weight_decay=self.setting.quantizer_weight_decay,
+            sync_bn=self.setting.sync_bn,
+            compute=self.compute,
+            fabric=self.fabric,
+            checkpoint=checkpoint,
+            extra=extra,
+            board=None if folder is None else Board(Path(folder) / self.setting.key),
+            progress=lambda done, total: self.progress(phase, done, total),
         )
 
+    def _predictions(self, model: nn.Module, splits: Splits) -> Tensor:
+        model.to(self.fabric.device)
+        return predictions(model, splits, device=self.fabric.device)
 
-def _recipe(recipe: Recipe, setting: Setting) -> Recipe:
-    names = ("epochs", "learning_rate", "weight_decay", "batch_size")
-    given: dict[str, Any] = {n: value for n in names if (value := getattr(setting, n)) is not None}
-    return replace(recipe, **given)
+    def _float_network(self) -> _FloatNetwork:
+        setting = self.setting.float_setting
+        known = self.store.get(setting.key) if self.store is not None else None
+        if self.store is None or known is None or known.outcome == "failed":
+            other = _Run(self.fabric, setting, self.store, self.data, self.compute, self.progress)
+            return other.float_run()[1]
+        task = RunTask.of(setting, self.data, self.compute.workers)
+        model = task.architecture.build(task.splits.classes, task.splits.image_shape[0])
+        try:
+            model.load_state_dict(load_file(self.store.file(setting.key, WEIGHTS)))
+        except RuntimeError as error:
+            raise StoreError(
+                f"the float network in {self.store.root} was made by another version of architecture "
+                f"{setting.architecture!r}; use another store ({str(error).splitlines()[-1].strip()})"
+            ) from error
+        predicted = load_file(self.store.file(setting.key, PREDICTIONS))["classes"]
+        weights = known.provenance.weights if known.provenance else None
+        return _FloatNetwork(model, known.accuracy, predicted, weights)
 
+    # -- the record -------------------------------------------------------------------------------
 
-def _record(
-    setting: Setting,
-    trained: Training,
-    accuracy: float,
-    float_accuracy: float | None,
-    calibrated: float | None,
-    deployable: bool,
-    clock: Clock,
-) -> Record:
-    converged = trained.not_converged is None
-    return Record(
-        setting=setting,
-        outcome="ok" if converged else "not_converged",
-        reason=trained.not_converged,
-        accuracy=accuracy if converged else None,
-        float_accuracy=float_accuracy,
-        calibrated_accuracy=calibrated,
-        deployable=deployable,
-        curve=trained.curve,
-        provenance=clock.provenance(),
-    )
+    def _checkpoint(self) -> Checkpoint | None:
+        if self.store is None:
+            return None
+        return Checkpoint(self.store.scratch(self.setting.key), self.compute.checkpoint_minutes)
 
+    def _put(self, record: Record, files: dict[str, bytes]) -> None:
+        assert self.store is not None
+        self.store.put(record, files, replace=True)
+        checkpoint = self._checkpoint()
+        assert checkpoint is not None
+        checkpoint.remove()
 
-@contextmanager
-def _threads(count: int) -> Iterator[None]:
-    if count < 1:
-        raise RequestError(f"threads must be at least 1, got {count}")
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
+    def _record(
+        self,
+        trained: Training,
+        splits: Splits,
+        *,
+        accuracy: float,
+        float_accuracy: float | None,
+        calibrated_accuracy: float | None = None,
+        agreement: float | None = None,
+        deployable: bool = True,
+        weights: str | None = None,
+    ) -> Record:
+        converged = trained.not_converged is None
+        return Record(
+            setting=self.setting,
+            outcome="ok" if converged else "not_converged",
+            nc_kind=trained.kind,
+            reason=trained.not_converged,
+            accuracy=accuracy if converged else None,
+            float_accuracy=float_accuracy if converged or self.setting.algorithm != FLOAT else None,
+            calibrated_accuracy=calibrated_accuracy,
+            agreement=agreement,
+            deployable=deployable,
+            curve=trained.curve,
+            provenance=self.clock.provenance(
+                device=self.fabric.device, data=splits.fingerprint, weights=weights
+            ),
+        )

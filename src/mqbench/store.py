@@ -11,11 +11,12 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from mqbench import record_file
+from mqbench import journal, record_file
 from mqbench.errors import StoreError
 from mqbench.record import Record, Setting
 
 _DAY = 24 * 3600.0
+_LOCAL = "file://"
 _KEY = re.compile(r"[0-9a-f]{16}")
 _LEFTOVER = re.compile(r"\.(?P<state>new|old)\.(?P<host>.+)\.(?P<pid>\d+)\.\w{8}\.(?P<key>[0-9a-f]{16})")
 
@@ -26,12 +27,22 @@ class Store:
     A record appears by the rename of a finished directory, so whatever kills a writer leaves a whole
     record or none. Several processes may write at once: of two records of one setting the first stays.
     ``root`` is created by the first `put`; its parent must exist.
+
+    ``Store("s3://bucket/runs")``, or another URL that ``fsspec`` knows, gives an `ObjectStore`.
     """
+
+    def __new__(cls, root: str | os.PathLike[str] = "") -> "Store":
+        """An `ObjectStore` for a URL."""
+        if cls is Store and "://" in os.fspath(root) and not os.fspath(root).startswith(_LOCAL):
+            from mqbench.object_store import ObjectStore
+
+            return object.__new__(ObjectStore)
+        return object.__new__(cls)
 
     def __init__(self, root: str | os.PathLike[str]) -> None:
         if not os.fspath(root):
             raise StoreError("the store has an empty name; give a folder, such as runs")
-        self.root = Path(root)
+        self.root = Path(os.fspath(root).removeprefix(_LOCAL))
 
     def __repr__(self) -> str:
         return f"Store({str(self.root)!r})"
@@ -63,6 +74,53 @@ class Store:
                     return None
         raise StoreError(f"damaged record {home} (no {record_file.RECORD}); remove it and run again")
 
+    def stamps(self) -> dict[str, str]:
+        """Key of every record to a text that changes when its file does; opens no record.
+
+        Raises:
+            StoreError: the folder cannot be read.
+        """
+        found, root = {}, os.fspath(self.root)
+        with self._naming("read"):
+            keys = [entry.name for entry in os.scandir(root) if _KEY.fullmatch(entry.name)]
+        for key in keys:
+            try:
+                status = os.stat(f"{root}/{key}/{record_file.RECORD}")
+            except OSError:
+                found[key] = ""  # damaged, or being replaced; whoever reads it will see
+            else:
+                found[key] = journal.stamp_of(status)
+        return found
+
+    def read_cache(self, name: str) -> bytes | None:
+        """What `write_cache` has left under a name, or None."""
+        try:
+            return (self.root / name).read_bytes()
+        except OSError:
+            return None
+
+    def write_cache(self, name: str, content: bytes) -> None:
+        """Leave something beside the records that can be made from them again; nothing where that fails."""
+        hand = self.root / f"{name}.{uuid.uuid4().hex[:8]}"
+        try:
+            hand.write_bytes(content)
+            hand.replace(self.root / name)
+        except OSError:  # a folder of somebody else, or a full disk: the records are the truth anyway
+            hand.unlink(missing_ok=True)
+
+    def notes(self) -> bytes:
+        """Lines of JSON that writers have left for the index."""
+        return journal.take(self.root)
+
+    def drop_notes(self) -> None:
+        """Forget them."""
+        journal.drop(self.root)
+
+    def attachments(self, which: str | Setting) -> dict[str, bytes]:
+        """Name to content of the files attached to a record."""
+        with self._naming("read"):
+            return {path.name: path.read_bytes() for path in record_file.attached(self._home(which))}
+
     def file(self, which: str | Setting, name: str) -> Path:
         """Path of a file attached to a record. Raises ``StoreError`` if there is none of that name."""
         path = self._home(which) / name
@@ -87,6 +145,7 @@ class Store:
             try:
                 self.root.mkdir(exist_ok=True)
                 record_file.write(hand, record, files)
+                stamp = journal.stamp_of((hand / record_file.RECORD).stat())
                 while not _moved(hand, home) and replace and _replaceable(home):
                     retired = self._sibling(record.setting.key, "old")
                     if not _taken(home, retired):
@@ -95,9 +154,14 @@ class Store:
                         hand, retired = retired, hand
                     away.append(retired)
                 record_file.sync(self.root)
+                journal.note(self.root, record, stamp)
             finally:
                 for path in (hand, *away):
                     shutil.rmtree(path, ignore_errors=True)
+
+    def scratch(self, key: str) -> Path:
+        """Where a run that is not done keeps its checkpoint; its folder may not be there yet."""
+        return self.root / ".checkpoints" / f"{key}.pt"
 
     def exists(self) -> bool:
         """Whether there is anything at ``root``. Raises ``StoreError`` if that cannot be told."""

@@ -2,22 +2,23 @@
 
 import re
 import tomllib
-from collections.abc import Iterator, Mapping
-from itertools import product
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from mqbench.errors import RequestError, UnknownNameError
-from mqbench.record import FLOAT, Setting
+from mqbench.grid import OF_FLOAT, Grid, Override, Settings, quantizes
+from mqbench.record import Setting
 
 FOLDER = Path(__file__).parent / "studies"
 DEFAULT = "default"
 
 _PLURAL = {f"{name}s": name for name in ("architecture", "dataset", "algorithm", "backend", "seed")}
-_TRAINING = ("epochs", "learning_rate", "weight_decay", "batch_size")
-_OF_FLOAT = ("architecture", "dataset", "algorithm", "seed", *_TRAINING)
+_SWITCHES = (
+    "sync_bn", "symmetric_weights", "symmetric_activations", "power_of_two", "adaptive_sign", "shared_concat",
+)  # fmt: skip
 _PAIR = re.compile(r"w(\d+)a(\d+)|(\d+)")
 
 
@@ -38,7 +39,7 @@ def _axis(name: str, given: Any) -> tuple[Any, ...]:
         raise RequestError(f"{name}: the list is empty; give at least one value")
     checked = []
     for value in values:
-        if isinstance(value, bool):
+        if isinstance(value, bool) and name not in _SWITCHES:
             raise RequestError(f"{name}: {str(value).lower()} is not a value of it")
         fields = {"architecture": "-", "dataset": "-", "algorithm": "-"}
         fields[name] = _bits(value) if name == "bits" else value
@@ -63,6 +64,31 @@ def _axes(given: Any) -> Any:
     return axes
 
 
+def _overrides(given: Any) -> Any:
+    """Tables of ``where`` (axes) and ``set`` (one value a field)."""
+    if not isinstance(given, list | tuple):
+        raise RequestError(f"got {given!r} where a list of tables with where and set is expected")
+    return [_override(table) for table in given]
+
+
+def _override(given: Any) -> Any:
+    if isinstance(given, Override):
+        return given
+    if not isinstance(given, Mapping) or not {"set"} <= set(given) <= {"where", "set"}:
+        raise RequestError(f"got {given!r} where a table of where and set is expected")
+    changes = _axes(given["set"])
+    for name, values in changes.items():
+        if name == "algorithm":
+            raise RequestError("algorithm cannot be set; include the other algorithm instead")
+        if len(values) > 1:
+            raise RequestError(f"{name} is set to {len(values)} values; give one")
+    if not changes:
+        raise RequestError("set is empty; give at least one value")
+    return Override(
+        where=_axes(given.get("where", {})), set={name: value for name, (value,) in changes.items()}
+    )
+
+
 Axes = Annotated[dict[str, tuple[Any, ...]], BeforeValidator(_axes)]
 
 
@@ -75,6 +101,8 @@ class Study(BaseModel):
         include: further axes; each adds the grid once more, with its own values in place of the study's.
         exclude: settings of the grid (not of ``include``) that have one of the values of every axis of one
             of these are left out.
+        override: ``where`` (axes, as in ``exclude``) and ``set`` (a value a field): settings of the grid and of
+            ``include`` that are there get these values instead, a float network those that it takes.
 
     Raises:
         pydantic.ValidationError: an unknown axis, or a value that its field of `Setting` does not take.
@@ -91,6 +119,7 @@ class Study(BaseModel):
     axes: Axes
     include: tuple[Axes, ...] = ()
     exclude: tuple[Axes, ...] = ()
+    override: Annotated[tuple[Override, ...], BeforeValidator(_overrides)] = ()
 
     @model_validator(mode="after")
     def _complete(self) -> "Study":
@@ -100,21 +129,22 @@ class Study(BaseModel):
         if {} in self.exclude:
             raise ValueError("exclude: an empty table leaves out everything; give the axes that it is about")
         self._check_float()
-        if next(self.settings(), None) is None:
+        self._check_overrides()
+        if next(iter(self.settings()), None) is None:
             raise ValueError("exclude: nothing of the study is left; leave out less")
         return self
 
     def _check_float(self) -> None:
         """Refuse axes that no network of the study takes, rather than run it without them."""
         parts = [{**self.axes, **more} for more in self.include]
-        idle = [] if any(map(_quantizes, parts)) or _quantizes(self.axes) else [*self.axes]
+        idle = [] if any(map(quantizes, parts)) or quantizes(self.axes) else [*self.axes]
         idle += [
             name
             for more, all_ in zip(self.include, parts, strict=True)
-            if not _quantizes(all_)
+            if not quantizes(all_)
             for name in more
         ]
-        names = ", ".join(dict.fromkeys(name for name in idle if name not in _OF_FLOAT))
+        names = ", ".join(dict.fromkeys(name for name in idle if name not in OF_FLOAT))
         if names and "algorithm" not in self.axes:
             raise ValueError(f"algorithm is missing, and {names} needs one; give one or a list")
         if names:
@@ -122,19 +152,26 @@ class Study(BaseModel):
                 f"the float network takes no {names}; give an algorithm that does, or leave it out"
             )
 
-    def settings(self) -> Iterator[Setting]:
-        """The settings of the study, in the order of the axes, each one once.
+    def _check_overrides(self) -> None:
+        for override in self.override:
+            for axes in (self.axes, *({**self.axes, **more} for more in self.include)):
+                for name in override.set:
+                    if len(axes.get(name, ())) > 1:
+                        raise ValueError(
+                            f"override: {name} has several values in the study, which would become one; "
+                            "leave it out of the override, or include what is to have another value"
+                        )
+
+    def settings(self) -> Settings:
+        """The settings of the study, in the order of the axes, each one once; made as they are read.
 
         The float networks that they start from are not among them unless ``algorithm`` has "float".
         """
-        seen = set()
-        for setting in self._all():
-            if setting not in seen:
-                seen.add(setting)
-                yield setting
+        included = [Grid({**self.axes, **more}, self.override) for more in self.include]
+        return Settings([Grid(self.axes, self.override, self.exclude), *included])
 
     def replaced(self, axes: Mapping[str, Any]) -> "Study":
-        """The study with other values on some axes.
+        """The study with other values on some axes, which no override then changes.
 
         What is left of it that only quantized networks take is dropped if there are none any more.
 
@@ -143,41 +180,23 @@ class Study(BaseModel):
         """
         new = _axes(axes)
         merged = {**self.axes, **new}
-        if not _quantizes(merged) and not any(_quantizes({**merged, **more}) for more in self.include):
-            merged = {name: values for name, values in merged.items() if name in _OF_FLOAT or name in new}
+        if not quantizes(merged) and not any(quantizes({**merged, **more}) for more in self.include):
+            merged = {name: values for name, values in merged.items() if name in OF_FLOAT or name in new}
         fields = {name: getattr(self, name) for name in Study.model_fields}
+        fields["override"] = [
+            Override(where=override.where, set=kept)
+            for override in self.override
+            if (kept := {name: value for name, value in override.set.items() if name not in new})
+        ]
         try:
             return Study(**{**fields, "axes": merged})
         except ValidationError as error:
             raise RequestError(explain(error)) from None
 
-    def _all(self) -> Iterator[Setting]:
-        for setting in _grid(self.axes):
-            if not any(_matches(setting, partial) for partial in self.exclude):
-                yield setting
-        for more in self.include:
-            yield from _grid({**self.axes, **more})
-
-
-def _quantizes(axes: Mapping[str, tuple[Any, ...]]) -> bool:
-    return any(name != FLOAT for name in axes.get("algorithm", (FLOAT,)))
-
-
-def _grid(axes: Mapping[str, tuple[Any, ...]]) -> Iterator[Setting]:
-    for values in product(*axes.values()):
-        fields = dict(zip(axes, values, strict=True))
-        if fields.get("algorithm", FLOAT) == FLOAT:  # it has no backend or bits; the grid does
-            fields = {name: value for name, value in fields.items() if name in _OF_FLOAT}
-        yield Setting(**fields)
-
-
-def _matches(setting: Setting, partial: Mapping[str, tuple[Any, ...]]) -> bool:
-    return all(getattr(setting, name) in values for name, values in partial.items())
-
 
 def names() -> list[str]:
     """The studies that ship."""
-    return sorted(path.stem for path in FOLDER.glob("*.toml"))
+    return sorted(str(path.relative_to(FOLDER).with_suffix("").as_posix()) for path in FOLDER.rglob("*.toml"))
 
 
 def load_study(name: str | Path) -> Study:
@@ -187,7 +206,7 @@ def load_study(name: str | Path) -> Study:
         RequestError: no such study, or a file that is not one; the message names file and key.
     """
     path = Path(name)
-    if path.suffix != ".toml" and len(path.parts) == 1:
+    if path.suffix != ".toml" and (len(path.parts) == 1 or str(name) in names()):
         if str(name) not in names():
             unknown = UnknownNameError("study", str(name), names())
             raise RequestError(f"{unknown}, or the path of a .toml file")

@@ -1,24 +1,18 @@
 """A study's missing runs, made by an executor; what fails is recorded, not raised."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from importlib import import_module
 from typing import Any
 
 from mqbench import catalog
-from mqbench.executors._base import (
-    WORK,
-    Event,
-    Executor,
-    Finished,
-    Listener,
-    Planned,
-    Task,
-    failed,
-    finished,
-    resolve,
-)
+from mqbench.claims import Claims
+from mqbench.compute import Compute, started_outside
+from mqbench.errors import RequestError
+from mqbench.executors._base import WORK, Event, Executor, Listener, Task, configured, resolve
+from mqbench.grid import Settings
 from mqbench.record import FLOAT, Record, Setting
+from mqbench.schedule import Schedule, windows
 from mqbench.store import Store
 
 _NAMED = {
@@ -32,10 +26,15 @@ _NAMED = {
 
 
 def plan(settings: Iterable[Setting]) -> list[Setting]:
-    """All runs that settings need, each once: the float networks they start from first."""
-    settings = list(dict.fromkeys(settings))
-    floats = [setting.float_setting for setting in settings]
-    return list(dict.fromkeys([*floats, *(s for s in settings if s.algorithm == FLOAT), *settings]))
+    """All runs that settings need, each once: the float networks they start from first.
+
+    Of more settings than a window has, those of the first window with their float networks come first.
+    """
+    return [setting for runs, _ in windows(_distinct(settings)) for setting in runs]
+
+
+def _distinct(settings: Iterable[Setting]) -> Iterable[Setting]:
+    return settings if isinstance(settings, Settings) else dict.fromkeys(settings)
 
 
 def check_names(settings: Iterable[Setting]) -> None:
@@ -60,15 +59,26 @@ def ignore(event: Event) -> None:
     """Listen to nothing."""
 
 
+def executor_of(name: str, options: Mapping[str, str] = {}) -> Executor:
+    """The executor of that name, with options given as text.
+
+    Raises:
+        UnknownNameError: no such executor or option.
+        RequestError: a value that the option does not take.
+    """
+    executors: Any = import_module("mqbench.executors")
+    return configured(executors[name], options)
+
+
 def sweep(
     settings: Iterable[Setting],
     store: Store,
     *,
-    executor: str = "local",
-    jobs: int = 1,
+    executor: str | Executor = "local",
+    jobs: int | None = 1,
     listener: Listener = ignore,
     data: str | None = None,
-    threads: int = 1,
+    compute: Compute | None = None,
     retry_failed: bool = False,
     load: Sequence[str] = (),
     work: str = WORK,
@@ -76,16 +86,16 @@ def sweep(
     """The records of `plan`, in its order; those that are not in the store are made and put there.
 
     With several jobs, a script that calls this needs the ``if __name__ == "__main__"`` guard, because the
-    worker processes import it.
+    worker processes import it. For more records than memory takes there is `stream`.
 
     Args:
         settings: of the runs; the float networks that they start from are added.
         store: of the records.
-        executor: a name of ``mqbench.executors``.
-        jobs: runs at a time.
+        executor: a name of ``mqbench.executors``, or one with its options.
+        jobs: runs at a time; None: as many as the executor has room for.
         listener: is told what happens, in this process.
         data: folder of the datasets.
-        threads: of each run.
+        compute: devices, threads and precision of each run.
         retry_failed: make runs again that have failed.
         load: Python files whose entries are added to the catalogs, here and in the workers.
         work: ``module:function`` that makes a record; the module's ``validate`` looks at settings first.
@@ -96,57 +106,101 @@ def sweep(
     """
     for path in load:
         catalog.load(path)
-    executors: Any = import_module("mqbench.executors")
-    start: Callable[[int], Executor] = executors[executor]
     runs = plan(settings)
     check_names(runs)
+    known: dict[Setting, Record] = {}
     if store.exists():
         store.check_readable()
-    done: dict[Setting, Record] = {}
-    for setting in runs:
-        record = finished(store, setting) if retry_failed else store.get(setting)
-        if record is not None:
-            done[setting] = record
-    missing = [setting for setting in runs if setting not in done]
-    listener(Planned(len(runs), len(done)))
-    if not missing:
-        return [done[setting] for setting in runs]
+        known = {setting: record for setting in runs if (record := store.get(setting)) is not None}
+    made = stream(
+        runs,
+        store,
+        executor=executor,
+        jobs=jobs,
+        listener=listener,
+        data=data,
+        compute=compute,
+        retry_failed=retry_failed,
+        load=load,
+        work=work,
+    )
+    known.update((record.setting, record) for record in made)
+    return [known[setting] for setting in runs]
 
-    store.check_writable()
-    # Only now, because it imports torch: a study that is done is printed without.
-    _check_added(missing)
-    resolve(f"{work.partition(':')[0]}:validate")(missing)
-    store.clean()
-    task = Task(
-        setting=missing[0],
+
+def stream(
+    settings: Iterable[Setting],
+    store: Store,
+    *,
+    executor: str | Executor = "local",
+    jobs: int | None = 1,
+    listener: Listener = ignore,
+    data: str | None = None,
+    compute: Compute | None = None,
+    retry_failed: bool = False,
+    load: Sequence[str] = (),
+    work: str = WORK,
+) -> Iterator[Record]:
+    """The records that were missing, as they are made or as another sweep makes them.
+
+    Settings that are enumerated as they are read (`Study.settings`) stay so: a window of them is looked at,
+    checked and run at a time, and nothing is held but the keys of the records that there were at the start. Of
+    the first window everything is checked before anything runs; what cannot run of a later one is a failed
+    record. Arguments and errors are those of `sweep`.
+    """
+    for path in load:
+        catalog.load(path)
+    kind = executor_of(executor) if isinstance(executor, str) else executor
+    compute = compute or Compute()
+    if store.exists():
+        store.check_readable()
+
+    def check(missing: Sequence[Setting]) -> None:
+        check_names(missing)
+        # Only now, because it imports torch: a study that is done is printed without.
+        _check_added(missing)
+        resolve(f"{work.partition(':')[0]}:validate")(missing, data)
+
+    def task(setting: Setting) -> Task:
+        return replace(like, setting=setting)
+
+    like = Task(
+        setting=Setting(architecture="-", dataset="-"),
         store=str(store.root.absolute()),
         data=data,
-        threads=threads,
+        compute=compute,
         load=tuple(load),
         work=work,
     )
-    with start(min(jobs, len(missing))) as pool:
-        for record in _make(missing, done, task, pool, listener):
-            done[record.setting] = record
-            listener(Finished(record))
-    return [done[setting] for setting in runs]
+    claims = Claims(store.scratch("-").parent, alone=started_outside())
+    schedule = Schedule(
+        _distinct(settings),
+        store,
+        task=task,
+        claims=claims,
+        check=check,
+        listener=listener,
+        retry_failed=retry_failed,
+    )
+    missing = schedule.begin()
+    if not missing:
+        return
+    kind.check(compute)
+    store.check_writable()
+    store.clean()
+    with claims, kind.open(_at_a_time(kind, jobs, missing), compute) as pool:
+        for record in pool.run(schedule.tasks(), listener):
+            schedule.finish(record)
+            yield from schedule.settled()
+    yield from schedule.settled()
 
 
-def _make(
-    missing: Sequence[Setting], done: Mapping[Setting, Record], like: Task, pool: Executor, listener: Listener
-) -> Iterator[Record]:
-    """Records of the missing runs; ``done`` has each by the time the next one is asked for."""
-    floats = [replace(like, setting=setting) for setting in missing if setting.algorithm == FLOAT]
-    yield from pool.run(floats, listener)
-    ready = []
-    for setting in missing:
-        if setting.algorithm == FLOAT:
-            continue
-        network = done[setting.float_setting]
-        if network.outcome == "failed":
-            record = failed(setting, f"its float network failed: {network.reason}", network.error or "")
-            Store(like.store).put(record, replace=True)
-            yield record
-        else:
-            ready.append(replace(like, setting=setting))
-    yield from pool.run(ready, listener)
+def _at_a_time(kind: Executor, jobs: int | None, missing: int) -> int | None:
+    """Runs at a time: no more than there are, and one where every process of a run was started for it."""
+    if started_outside():
+        if kind != executor_of("local"):
+            raise RequestError(
+                "processes that torchrun or srun has started make runs together; leave --executor out"
+            )
+        return 1
+    return missing if jobs is None and missing == 1 else jobs and min(jobs, missing)

@@ -1,6 +1,5 @@
 """Two gloo processes on halves of a batch train like one process on the whole of it."""
 
-import math
 import sys
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from torch.multiprocessing import spawn  # type: ignore[attr-defined]
 from torch.nn.parallel import DistributedDataParallel
 
 import mqbench
+from mqbench.training import share_statistics
 
 WORLD = 2
 BATCH = 8
@@ -58,6 +58,7 @@ def worker(rank: int, algorithm: str, folder: str) -> None:
     try:
         q, x, target = prepared(algorithm)
         part = slice(rank * BATCH // WORLD, (rank + 1) * BATCH // WORLD)
+        share_statistics(q, synchronize=True, batches=WORLD)
         result = gradients(DistributedDataParallel(q), x[part], target[part])
         torch.save({"gradients": result, "state": q.state_dict()}, Path(folder) / f"{rank}.pt")
     finally:
@@ -65,19 +66,18 @@ def worker(rank: int, algorithm: str, folder: str) -> None:
 
 
 @pytest.mark.skipif(sys.platform == "win32" or not dist.is_gloo_available(), reason="no gloo")
-@pytest.mark.parametrize("algorithm", ["lsq", "pact", "lqnet"])
+@pytest.mark.parametrize("algorithm", ["lsq", "pact", "dsq", "qil", "lqnet"])
 def test_two_processes_equal_one(algorithm: str, tmp_path: Path) -> None:
     spawn(worker, (algorithm, str(tmp_path)), nprocs=WORLD)
     first, second = (torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(WORLD))
     torch.testing.assert_close(second["gradients"], first["gradients"], rtol=0, atol=0)
-    if algorithm == "lqnet":  # its basis follows each process's data until the next forward pass
-        return
     q, x, target = prepared(algorithm)
     joint = gradients(q, x, target)
     assert joint.keys() == first["gradients"].keys()
     assert {name for name, p in q.named_parameters() if p.requires_grad} == joint.keys()
     for name, gradient in joint.items():
-        if algorithm == "lsq" and name.startswith("activation_quantizers"):
-            gradient = gradient * math.sqrt(WORLD)  # its gradient scale counts the elements of one process
         torch.testing.assert_close(first["gradients"][name], gradient, rtol=1e-4, atol=1e-6)
         assert bool((gradient != 0).any()), name
+    for name, buffer in q.named_buffers():  # what follows the data follows that of all processes
+        for one in (first, second):
+            torch.testing.assert_close(one["state"][name], buffer, rtol=1e-4, atol=1e-6)

@@ -4,35 +4,43 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
-from torch.autograd import Function
-from torch.autograd.function import once_differentiable
 
 from mqbench import functional as F
+from mqbench.fused.elementwise import Elementwise
 from mqbench.observers._base import Observer
 from mqbench.quantizer import FakeQuantize
 from mqbench.scheme import QParams
 
 
-class _Clip(Function):
-    """Clip, then Eq. 1; the clipping thresholds receive the gradient of what they clip."""
+def _forward(
+    x: Tensor,
+    lo: Tensor,
+    hi: Tensor,
+    scale: Tensor,
+    zero_point: Tensor | None,
+    quant_min: float,
+    quant_max: float,
+) -> Tensor:
+    return F.uniform(torch.clamp(x, lo, hi), scale, zero_point, quant_min, quant_max)
 
-    @staticmethod
-    def forward(
-        ctx: Any, x: Tensor, lo: Tensor, hi: Tensor, qparams: QParams, quant_min: int, quant_max: int
-    ) -> Tensor:
-        ctx.save_for_backward(x, lo, hi)
-        level = torch.round(x.clamp(lo, hi).div_(qparams.scale)).add_(qparams.zero_point)
-        return level.clamp_(quant_min, quant_max).sub_(qparams.zero_point).mul_(qparams.scale)
 
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        x, lo, hi = ctx.saved_tensors
-        above, below = x > hi, x < lo
-        dx = gradient.masked_fill(above | below, 0)
-        d_lo = (gradient * below).sum() if ctx.needs_input_grad[1] else None
-        d_hi = (gradient * above).sum() if ctx.needs_input_grad[2] else None
-        return dx, d_lo, d_hi, None, None, None
+def _gradients(
+    gradient: Tensor,
+    x: Tensor,
+    lo: Tensor,
+    hi: Tensor,
+    scale: Tensor,
+    zero_point: Tensor | None,
+    quant_min: float,
+    quant_max: float,
+) -> tuple[Tensor, ...]:
+    below, above = x < lo, x > hi
+    dx = torch.where(below | above, 0.0, gradient)
+    return dx, torch.where(below, gradient, 0.0), torch.where(above, gradient, 0.0)
+
+
+CLIPPED = Elementwise(_forward, _gradients, parameters=4, scalars=2, gradients=2)
+"""Clip, then Eq. 1; the clipping thresholds receive the gradient of what they clip."""
 
 
 class ClippedActivation(FakeQuantize):
@@ -67,10 +75,14 @@ class ClippedActivation(FakeQuantize):
         return torch.where(self.beta <= 0, self.beta, -self.beta), hi
 
     def fake_quantize(self, x: Tensor) -> Tensor:
+        return self.fake_quantize_incoming(F.Incoming(x))
+
+    def fake_quantize_incoming(self, x: F.Incoming) -> Tensor:
         lo, hi = self.clip_range()
         qparams = self.clip_qparams(lo.detach(), hi.detach())
-        y: Tensor = _Clip.apply(x, lo, hi, qparams, self.scheme.quant_min, self.scheme.quant_max)
-        return y
+        zero_point = None if self.scheme.symmetric else qparams.zero_point.to(x.dtype)
+        parameters = (lo.to(x.dtype), hi.to(x.dtype), qparams.scale.to(x.dtype), zero_point)
+        return F.apply(CLIPPED, x, parameters, (self.scheme.quant_min, self.scheme.quant_max))
 
     def qparams(self) -> QParams:
         lo, hi = self.clip_range()

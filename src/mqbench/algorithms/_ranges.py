@@ -1,5 +1,6 @@
 """Quantizers that follow the range of their tensor by a rule instead of learning it."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -7,7 +8,9 @@ from torch import Tensor
 
 from mqbench import functional as F
 from mqbench.errors import CalibrationError, RequestError
+from mqbench.fused.activation import Clip
 from mqbench.observers._base import Observer
+from mqbench.processes import greatest_of_all, least_of_all
 from mqbench.quantizer import FakeQuantize
 from mqbench.scheme import QParams, QuantScheme
 
@@ -38,6 +41,14 @@ def std_mean(rows: Tensor) -> tuple[Tensor, Tensor]:
     return std, mean
 
 
+def clipped_range(ends: Sequence[Tensor], clip: Clip | None) -> tuple[Tensor, Tensor]:
+    """The range of a tensor after a clip, from the range before: clipping keeps the order."""
+    lo, hi = ends
+    if clip is None:
+        return lo, hi
+    return lo.clamp(clip.lower, clip.upper), hi.clamp(clip.lower, clip.upper)
+
+
 class RangeQuantizer(FakeQuantize):
     """Scale and zero point follow a stored range ``[range_min, range_max]`` (SPEC section 1)."""
 
@@ -55,12 +66,16 @@ class RangeQuantizer(FakeQuantize):
     def fake_quantize(self, x: Tensor) -> Tensor:
         x = self.transform(x)
         self.refresh(x.detach())
-        scale, zero_point = self._broadcast_qparams(x)
-        return self.straight_through(x, scale, zero_point)
+        return self._with_range(F.Incoming(x))
 
-    def straight_through(self, x: Tensor, scale: Tensor, zero_point: Tensor) -> Tensor:
-        """Eq. 1 with the gradient estimator of the algorithm."""
-        return F.fake_quantize(x, scale, zero_point, *self.integer_range())
+    def _with_range(self, x: F.Incoming) -> Tensor:
+        qparams = self.qparams()
+        zero_point = None if self.scheme.symmetric else qparams.zero_point.to(x.dtype)
+        return self.estimate(x, qparams.scale.to(x.dtype), zero_point)
+
+    def estimate(self, x: F.Incoming, scale: Tensor, zero_point: Tensor | None) -> Tensor:
+        """Eq. 1 with the gradient estimator of the algorithm; by default straight through."""
+        return F.fake_quantize(x, scale, zero_point, *self.integer_range(), axis=self.channel_axis)
 
     def set_range(self, lo: Tensor, hi: Tensor) -> None:
         """Store a range; the buffers stay the same objects unless the number of channels changes."""
@@ -110,9 +125,9 @@ class MovingRange(RangeQuantizer):
 
     momentum = 0.9
 
-    def batch_range(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Range of one batch (0-d tensors); by default its minimum and maximum."""
-        lo, hi = torch.aminmax(x)
+    def batch_range(self, x: Tensor, clip: Clip | None = None) -> tuple[Tensor, Tensor]:
+        """Range of one batch (0-d tensors), clipped first if so asked; by default its minimum and maximum."""
+        lo, hi = clipped_range(torch.aminmax(x), clip)
         return lo, hi
 
     def begin_calibration(self, observer: str | None = None, name: str = "this quantizer") -> None:
@@ -135,18 +150,30 @@ class MovingRange(RangeQuantizer):
         pass
 
     def fake_quantize(self, x: Tensor) -> Tensor:
+        return self.fake_quantize_incoming(F.Incoming(x))
+
+    def fake_quantize_incoming(self, x: F.Incoming) -> Tensor:
+        x = x.with_norm()  # the range is that of its result
+        self._follow(x)
+        return self._with_range(x)
+
+    @torch.no_grad()
+    def _follow(self, x: F.Incoming) -> None:
         if self.training:
-            with torch.no_grad():
-                if x.numel() == 0:
-                    raise CalibrationError("an empty batch has no range")
-                self.set_range(*self._moved((self.range_min, self.range_max), self.batch_range(x.detach())))
-        return super().fake_quantize(x)
+            if x.numel() == 0:
+                raise CalibrationError("an empty batch has no range")
+            batch = self.joint_range(*self.batch_range(x.tensor.detach(), x.clip))
+            self.set_range(*self._moved((self.range_min, self.range_max), batch))
 
     def apply_qparams(self, qparams: QParams, observer: Observer, *, own: bool) -> None:
         if not own:
             super().apply_qparams(qparams, observer, own=own)
         elif self._average is not None:
             self.set_range(*self._average)
+
+    def joint_range(self, lo: Tensor, hi: Tensor) -> tuple[Tensor, Tensor]:
+        """The range of the batches of all processes, from that of one."""
+        return least_of_all(lo), greatest_of_all(hi)
 
     def _moved(self, old: tuple[Tensor, Tensor], batch: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
         lo, hi = (o.lerp(b.to(o), 1 - self.momentum) for o, b in zip(old, batch, strict=True))

@@ -11,16 +11,16 @@ max(-Cmin, Cmax)/(Nmax - Nmin) would clip half of a signed range; SPEC section 1
 """
 
 import math
-from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd import Function
-from torch.autograd.function import once_differentiable
 
 from mqbench import functional as F
 from mqbench.algorithm import Algorithm
-from mqbench.algorithms._ranges import MovingRange, WeightRange, by_channel, std_mean
+from mqbench.algorithms._ranges import MovingRange, WeightRange, by_channel, clipped_range, std_mean
+from mqbench.fused.activation import Clip
+from mqbench.fused.elementwise import Elementwise
+from mqbench.processes import mean_of_all
 
 ALPHA = 0.4
 DEVIATIONS = 2.6
@@ -28,34 +28,36 @@ _K = math.log(2 / ALPHA - 1)
 _PEAK = _K / (2 * (1 - ALPHA))
 
 
-class _SoftStaircase(Function):
-    """Eq. 1 forward; backward the derivative of the tanh staircase, with ``exact_scale``."""
+def _forward(
+    x: Tensor,
+    scale: Tensor,
+    zero_point: Tensor | None,
+    exact_scale: Tensor,
+    quant_min: float,
+    quant_max: float,
+) -> Tensor:
+    return F.uniform(x, scale, zero_point, quant_min, quant_max)
 
-    @staticmethod
-    def forward(
-        ctx: Any,
-        x: Tensor,
-        scale: Tensor,
-        zero_point: Tensor,
-        exact_scale: Tensor,
-        quant_min: int,
-        quant_max: int,
-    ) -> Tensor:
-        ctx.save_for_backward(x, exact_scale, zero_point)
-        ctx.grid = quant_min, quant_max
-        level = torch.round(x / scale).add_(zero_point)
-        return level.clamp_(quant_min, quant_max).sub_(zero_point).mul_(scale)
 
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        x, scale, zero_point = ctx.saved_tensors
-        quant_min, quant_max = ctx.grid
-        u = (x.to(scale.dtype) / scale).add_(zero_point)
-        outside = (u < quant_min).logical_or_(u > quant_max)
-        slope = u.sub_(u.floor()).sub_(0.5).to(x.dtype).mul_(_K).tanh_()
-        dx = slope.square_().neg_().add_(1).mul_(_PEAK).mul_(gradient)
-        return dx.masked_fill_(outside, 0), None, None, None, None, None
+def _slope(
+    gradient: Tensor,
+    x: Tensor,
+    scale: Tensor,
+    zero_point: Tensor | None,
+    exact_scale: Tensor,
+    quant_min: float,
+    quant_max: float,
+) -> tuple[Tensor | None, ...]:
+    """The derivative of the tanh staircase, with ``exact_scale``, maybe of a wider type."""
+    u = x.type_as(exact_scale) / exact_scale
+    if zero_point is not None:
+        u = u + zero_point
+    soft = torch.tanh((u - torch.floor(u) - 0.5).type_as(x) * _K)
+    dx = (1 - soft * soft) * _PEAK * gradient
+    return (torch.where((u >= quant_min) & (u <= quant_max), dx, 0.0),)
+
+
+SOFT_STAIRCASE = Elementwise(_forward, _slope, parameters=3, scalars=2)
 
 
 class DSQWeight(WeightRange):
@@ -71,22 +73,24 @@ class DSQWeight(WeightRange):
         super().set_range(lo, hi)
         self._exact = F.range_to_qparams(lo, hi, self.scheme).scale
 
-    def straight_through(self, x: Tensor, scale: Tensor, zero_point: Tensor) -> Tensor:  # noqa: D102
-        exact = F.broadcast(self._exact, x, self.channel_axis)
-        y: Tensor = _SoftStaircase.apply(x, scale, zero_point, exact, *self.integer_range())
-        return y
+    def estimate(self, x: F.Incoming, scale: Tensor, zero_point: Tensor | None) -> Tensor:  # noqa: D102
+        parameters, grid = (scale, zero_point, self._exact), self.integer_range()
+        return F.apply(SOFT_STAIRCASE, x, parameters, grid, axis=self.channel_axis)
 
 
 class DSQActivation(MovingRange):
     """Moving average of the per-sample minimum and maximum."""
 
-    def batch_range(self, x: Tensor) -> tuple[Tensor, Tensor]:  # noqa: D102
-        lo, hi = torch.aminmax(x.reshape(x.shape[0], -1) if x.dim() else x.reshape(1, 1), dim=1)
+    def batch_range(self, x: Tensor, clip: Clip | None = None) -> tuple[Tensor, Tensor]:  # noqa: D102
+        samples = x.reshape(x.shape[0], -1) if x.dim() else x.reshape(1, 1)
+        lo, hi = clipped_range(torch.aminmax(samples, dim=1), clip)
         return lo.mean(), hi.mean()
 
-    def straight_through(self, x: Tensor, scale: Tensor, zero_point: Tensor) -> Tensor:  # noqa: D102
-        y: Tensor = _SoftStaircase.apply(x, scale, zero_point, scale, *self.integer_range())
-        return y
+    def joint_range(self, lo: Tensor, hi: Tensor) -> tuple[Tensor, Tensor]:  # noqa: D102
+        return mean_of_all(lo), mean_of_all(hi)
+
+    def estimate(self, x: F.Incoming, scale: Tensor, zero_point: Tensor | None) -> Tensor:  # noqa: D102
+        return F.apply(SOFT_STAIRCASE, x, (scale, zero_point, scale), self.integer_range())
 
 
 ALGORITHM = Algorithm(weight=DSQWeight, activation=DSQActivation)

@@ -28,6 +28,7 @@ from mqbench.algorithms._levels import LevelQuantizer
 from mqbench.algorithms._ranges import by_channel, symmetric_reach
 from mqbench.algorithms._require import require, require_academic
 from mqbench.observers._base import Observer
+from mqbench.processes import sum_of_all
 from mqbench.quantizer import Role
 from mqbench.scheme import QParams, QuantScheme
 
@@ -115,6 +116,8 @@ class LQNet(LevelQuantizer):
         counts = rows.new_zeros(*rows.shape[:-1], len(bits))
         sums = counts.scatter_add(-1, index, rows)
         counts.scatter_add_(-1, index, torch.ones_like(rows))
+        if self.role == "activation":  # the weights are the same in every process
+            sums, counts = sum_of_all(sums), sum_of_all(counts)
         basis = self.basis.double()
         gram = bits.mT @ (counts[..., None] * bits)
         short = sums @ bits - (gram @ basis[..., None]).squeeze(-1)

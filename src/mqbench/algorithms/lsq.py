@@ -24,68 +24,90 @@ from torch.autograd.function import once_differentiable
 
 from mqbench import functional as F
 from mqbench.algorithm import Algorithm
+from mqbench.fused.elementwise import Elementwise
 from mqbench.observers._base import Observer
 from mqbench.quantizer import FakeQuantize
 from mqbench.scheme import QParams, QuantScheme
 
 
-class _LearnedStep(Function):
-    """Eq. 1 with LSQ's gradients for x, the raw step size and the raw zero point (None if fixed at 0)."""
+def _gradients(
+    gradient: Tensor, x: Tensor, scale: Tensor, zero_point: Tensor | None, quant_min: float, quant_max: float
+) -> tuple[Tensor | None, ...]:
+    """Per element: dx, ds and dz of the deployed scale and zero point."""
+    return _masked(gradient, x, scale, zero_point, quant_min, quant_max, before_rounding=False)
+
+
+def _gradients_masked_before(
+    gradient: Tensor, x: Tensor, scale: Tensor, zero_point: Tensor | None, quant_min: float, quant_max: float
+) -> tuple[Tensor | None, ...]:
+    """The same with the mask of `lsq_premask`."""
+    return _masked(gradient, x, scale, zero_point, quant_min, quant_max, before_rounding=True)
+
+
+def _masked(
+    gradient: Tensor,
+    x: Tensor,
+    scale: Tensor,
+    zero_point: Tensor | None,
+    quant_min: float,
+    quant_max: float,
+    *,
+    before_rounding: bool,
+) -> tuple[Tensor | None, ...]:
+    u = x / scale
+    level = torch.round(u)
+    if zero_point is not None:
+        level = level + zero_point
+    kept = torch.clamp(level, quant_min, quant_max)
+    inside = level == kept
+    if before_rounding:
+        exact = u if zero_point is None else u + zero_point
+        inside = (exact > quant_min) & (exact < quant_max)
+    if zero_point is not None:
+        kept = kept - zero_point
+    dx = torch.where(inside, gradient, 0.0)
+    ds = gradient * (kept - torch.where(inside, u, 0.0))
+    return dx, ds, None if zero_point is None else (dx - gradient) * scale
+
+
+AFTER_ROUNDING = Elementwise(F.uniform, _gradients, parameters=2, scalars=2, gradients=2)
+BEFORE_ROUNDING = Elementwise(F.uniform, _gradients_masked_before, parameters=2, scalars=2, gradients=2)
+
+
+class _DeployedScale(Function):
+    """The scale that a step size stands for; backward multiplies by LSQ's gradient scale."""
 
     @staticmethod
-    def forward(
-        ctx: Any,
-        x: Tensor,
-        step_size: Tensor,
-        offset: Tensor | None,
-        scheme: QuantScheme,
-        axis: int | None,
-        mask_after_rounding: bool,
-    ) -> Tensor:
+    def forward(ctx: Any, step_size: Tensor, scheme: QuantScheme, gradient_scale: float) -> Tensor:
         deployed = F.deployed_scale(step_size, scheme)
-        scale = F.broadcast(deployed, x, axis)
-        zero_point = None if offset is None else F.broadcast(_integer(offset, scheme), x, axis)
-        level = x / scale
-        premask = None if mask_after_rounding else _strictly_inside(level, zero_point, scheme)
-        level.round_()
-        if zero_point is not None:
-            level.add_(zero_point)
-        kept = level.clamp(scheme.quant_min, scheme.quant_max)
-        inside = level.eq_(kept) if premask is None else premask
-        if zero_point is not None:
-            kept.sub_(zero_point)
-        y = kept.mul_(scale)
-        ctx.save_for_backward(x, y, inside, step_size, deployed)
-        ctx.scheme, ctx.axis = scheme, axis
-        return y
+        ctx.save_for_backward(step_size, deployed)
+        ctx.scheme, ctx.gradient_scale = scheme, gradient_scale
+        return deployed
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        x, y, inside, step_size, deployed = ctx.saved_tensors
-        dx = gradient * inside
-        ds = dz = None
-        elements = x.numel() // step_size.numel()
-        gradient_scale = 1 / math.sqrt(max(elements, 1) * ctx.scheme.quant_max)
-        like = F.broadcast(step_size, x, ctx.axis)
-        if ctx.needs_input_grad[1]:
-            # (rint(u) - u) s inside and (Nmin - z) s or (Nmax - z) s outside, both from y
-            error = torch.addcmul(y, x, inside, value=-1).mul_(gradient)
-            ds = F.reduce_like(error, like).view_as(step_size) / deployed * gradient_scale
-            if ctx.scheme.power_of_two:  # straight through the rounding of log2 s
-                size = torch.where(step_size < 0, -1.0, 1.0) * step_size.abs().clamp_min(F.SCALE_FLOOR)
-                ds = ds * (deployed / size)
-            elif (step_size < 0).any():
-                ds = ds * torch.sign(step_size)
-        if ctx.needs_input_grad[2]:
-            dz = F.reduce_like(dx - gradient, like).view_as(step_size) * deployed * gradient_scale
-        return dx, ds, dz, None, None, None
+        step_size, deployed = ctx.saved_tensors
+        gradient = gradient * ctx.gradient_scale
+        if not ctx.scheme.power_of_two:
+            return torch.where(step_size < 0, -gradient, gradient), None, None
+        # straight through the rounding of log2 s
+        size = torch.copysign(step_size.abs().clamp_min(F.SCALE_FLOOR), step_size)
+        return gradient * deployed / size, None, None
 
 
-def _strictly_inside(u: Tensor, zero_point: Tensor | None, scheme: QuantScheme) -> Tensor:
-    if zero_point is not None:
-        u = u + zero_point
-    return ((u > scheme.quant_min) & (u < scheme.quant_max)).to(u.dtype)
+class _DeployedZeroPoint(Function):
+    """The integer that an offset stands for, passed straight through with LSQ's gradient scale."""
+
+    @staticmethod
+    def forward(ctx: Any, offset: Tensor, scheme: QuantScheme, gradient_scale: float) -> Tensor:
+        ctx.gradient_scale = gradient_scale
+        return _integer(offset, scheme)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        return gradient * ctx.gradient_scale, None, None
 
 
 def _integer(offset: Tensor, scheme: QuantScheme) -> Tensor:
@@ -97,7 +119,7 @@ class LSQ(FakeQuantize):
 
     observer: ClassVar[str] = "norm"
     no_decay: ClassVar[tuple[str, ...]] = ("offset",)
-    mask_after_rounding: ClassVar[bool] = True
+    definition: ClassVar[Elementwise] = AFTER_ROUNDING
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -106,10 +128,18 @@ class LSQ(FakeQuantize):
         self.offset = None if self.scheme.symmetric else nn.Parameter(torch.zeros(shape))
 
     def fake_quantize(self, x: Tensor) -> Tensor:  # noqa: D102
-        y: Tensor = _LearnedStep.apply(
-            x, self.step_size, self.offset, self.scheme, self.channel_axis, self.mask_after_rounding
-        )
-        return y
+        return self.fake_quantize_incoming(F.Incoming(x))
+
+    def fake_quantize_incoming(self, x: F.Incoming) -> Tensor:  # noqa: D102
+        scheme = self.scheme
+        elements = max(x.numel() // self.step_size.numel(), 1) * self.joint_batches
+        gradient_scale = 1 / math.sqrt(elements * scheme.quant_max)
+        scale: Tensor = _DeployedScale.apply(self.step_size, scheme, gradient_scale)
+        zero_point = None
+        if self.offset is not None:
+            zero_point = _DeployedZeroPoint.apply(self.offset, scheme, gradient_scale).to(x.dtype)
+        grid = scheme.quant_min, scheme.quant_max
+        return F.apply(self.definition, x, (scale.to(x.dtype), zero_point), grid, axis=self.channel_axis)
 
     def qparams(self) -> QParams:  # noqa: D102
         scale = F.deployed_scale(self.step_size.detach(), self.scheme)

@@ -8,13 +8,14 @@ step of the edges, and at x = 0 of an unsigned grid. Everything else is `lsq`'s.
 from typing import ClassVar
 
 from mqbench.algorithm import Algorithm
-from mqbench.algorithms.lsq import LSQ
+from mqbench.algorithms.lsq import BEFORE_ROUNDING, LSQ
+from mqbench.fused.elementwise import Elementwise
 
 
 class PremaskedLSQ(LSQ):
     """Learned step size, masked on the unrounded value."""
 
-    mask_after_rounding: ClassVar[bool] = False
+    definition: ClassVar[Elementwise] = BEFORE_ROUNDING
 
 
 ALGORITHM = Algorithm(weight=PremaskedLSQ, activation=PremaskedLSQ)

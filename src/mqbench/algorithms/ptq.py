@@ -29,7 +29,12 @@ class Frozen(FakeQuantize):
         self.register_buffer("fixed_zero_point", torch.zeros(shape, dtype=torch.int32))
 
     def fake_quantize(self, x: Tensor) -> Tensor:  # noqa: D102
-        return F.fake_quantize(x, *self._broadcast_qparams(x), *self.integer_range())
+        return self.fake_quantize_incoming(F.Incoming(x))
+
+    def fake_quantize_incoming(self, x: F.Incoming) -> Tensor:  # noqa: D102
+        zero_point = None if self.scheme.symmetric else self.fixed_zero_point
+        grid = self.integer_range()
+        return F.fake_quantize(x, self.fixed_scale, zero_point, *grid, axis=self.channel_axis)
 
     def qparams(self) -> QParams:  # noqa: D102
         return QParams(self.fixed_scale, self.fixed_zero_point)

@@ -49,7 +49,9 @@ class _Interval(Function):
         gamma: Tensor,
         scheme: QuantScheme,
         axis: int | None,
+        batches: int,
     ) -> Tensor:
+        ctx.batches = batches
         # new tensors: the parameters are projected in place, maybe before this backward runs
         c, d = F.broadcast(center, x, axis).clone(), F.broadcast(distance, x, axis).clamp_min(F.SCALE_FLOOR)
         magnitude = x.abs() if scheme.signed else x.clamp_min(0)
@@ -70,13 +72,13 @@ class _Interval(Function):
         u = u.where(inside, 0.5)
         dx = gradient * inside * (gamma * u.pow(gamma - 1) / (2 * d))
         signed = dx * sign
-        gradient_scale = 1 / math.sqrt(max(x.numel() // d.numel(), 1) * ctx.scheme.quant_max)
+        gradient_scale = 1 / math.sqrt(max(x.numel() // d.numel(), 1) * ctx.batches * ctx.scheme.quant_max)
         dc = F.reduce_like(signed, d).reshape(ctx.shape) * -gradient_scale
         dd = F.reduce_like(signed * (2 * u - 1), d).reshape(ctx.shape) * -gradient_scale
         dg = None
         if ctx.needs_input_grad[3]:
             dg = (gradient * sign * u.pow(gamma) * u.log() * inside).sum()
-        return dx, dc, dd, dg, None, None
+        return dx, dc, dd, dg, None, None, None
 
 
 class QIL(FakeQuantize):
@@ -97,14 +99,16 @@ class QIL(FakeQuantize):
         require_academic("qil", role, scheme, scale="Its scale is 1/Nmax by construction")
 
     def transform(self, x: Tensor) -> Tensor:  # noqa: D102
-        v: Tensor = _Interval.apply(x, self.center, self.distance, self.gamma, self.scheme, self.channel_axis)
+        parameters = self.center, self.distance, self.gamma
+        v: Tensor = _Interval.apply(x, *parameters, self.scheme, self.channel_axis, self.joint_batches)
         return v
 
     def fake_quantize(self, x: Tensor) -> Tensor:  # noqa: D102
         if self.training:
             self.project(x.detach())
         v = self.transform(x)
-        return F.fake_quantize(v, *self._broadcast_qparams(v), *self.integer_range())
+        scale = self.qparams().scale
+        return F.fake_quantize(v, scale, None, *self.integer_range(), axis=self.channel_axis)
 
     @torch.no_grad()
     def project(self, x: Tensor) -> None:

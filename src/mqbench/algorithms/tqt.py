@@ -32,35 +32,25 @@ from mqbench import functional as F
 from mqbench.algorithm import Algorithm
 from mqbench.algorithms._ranges import symmetric_reach
 from mqbench.algorithms._require import require
+from mqbench.algorithms.lsq import AFTER_ROUNDING as LEARNED_SCALE
 from mqbench.observers._base import Observer
 from mqbench.quantizer import FakeQuantize, Role
 from mqbench.scheme import QParams, QuantScheme
 
 
-class _TrainedThreshold(Function):
-    """Eq. 1 with the gradients for x and the logarithm of the threshold."""
+class _Scale(Function):
+    """The scale of a threshold; its gradient goes straight through the rounding of the logarithm."""
 
     @staticmethod
-    def forward(
-        ctx: Any, x: Tensor, log_threshold: Tensor, scale: Tensor, quant_min: int, quant_max: int
-    ) -> Tensor:
-        level = torch.round(x / scale)
-        kept = level.clamp(quant_min, quant_max)
-        inside = level.eq_(kept)
-        y = kept.mul_(scale)
-        ctx.save_for_backward(x, y, inside)
-        ctx.like, ctx.shape = scale, log_threshold.shape
-        return y
+    def forward(ctx: Any, log_threshold: Tensor, scale: Tensor) -> Tensor:
+        ctx.save_for_backward(scale)
+        return scale.view_as(scale)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        x, y, inside = ctx.saved_tensors
-        dl = None
-        if ctx.needs_input_grad[1]:
-            error = torch.addcmul(y, x, inside, value=-1).mul_(gradient)  # s (...) of the formula
-            dl = F.reduce_like(error, ctx.like).reshape(ctx.shape) * math.log(2)
-        return gradient * inside, dl, None, None, None
+        (scale,) = ctx.saved_tensors
+        return gradient * scale * math.log(2), None
 
 
 class TQTWeight(FakeQuantize):
@@ -90,9 +80,11 @@ class TQTWeight(FakeQuantize):
         )
 
     def fake_quantize(self, x: Tensor) -> Tensor:  # noqa: D102
-        scale = F.broadcast(self.qparams().scale, x, self.channel_axis).to(x.dtype)
-        y: Tensor = _TrainedThreshold.apply(x, self.log_threshold, scale, *self.integer_range())
-        return y
+        return self.fake_quantize_incoming(F.Incoming(x))
+
+    def fake_quantize_incoming(self, x: F.Incoming) -> Tensor:  # noqa: D102
+        scale = _Scale.apply(self.log_threshold, self.qparams().scale).to(x.dtype)
+        return F.apply(LEARNED_SCALE, x, (scale, None), self.integer_range(), axis=self.channel_axis)
 
     def qparams(self) -> QParams:  # noqa: D102
         exponent = torch.ceil(self.log_threshold.detach()) - self._magnitude_bits()

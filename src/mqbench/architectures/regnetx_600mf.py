@@ -1,7 +1,7 @@
 """RegNetX-600MF (Radosavovic et al., 2020) with the paper's recipe (Table 3; its code has L2 1e-4)."""
 
 from mqbench.architectures._base import Recipe
-from mqbench.architectures._open import timm_architecture
+from mqbench.architectures._timm import timm_architecture
 
 ARCHITECTURE = timm_architecture(
     "regnetx_006",

@@ -1,7 +1,7 @@
 """ResNet-50 (He et al., 2016) with the paper's recipe (Table 3)."""
 
 from mqbench.architectures._base import Recipe
-from mqbench.architectures._open import timm_architecture
+from mqbench.architectures._timm import timm_architecture
 
 ARCHITECTURE = timm_architecture(
     "resnet50",

@@ -13,4 +13,5 @@ BACKEND = Backend(
     bn_folding=-1,
     adaptive_sign=True,
     integer=False,
+    form="standard",
 )

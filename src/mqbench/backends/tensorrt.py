@@ -11,4 +11,5 @@ BACKEND = Backend(
     activation=QuantScheme(symmetric=True),
     graph=2,
     bn_folding=4,
+    form="tensorrt",
 )

@@ -1,7 +1,7 @@
 """Print what there is."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import Any
 
@@ -22,6 +22,9 @@ KINDS = {
     "datasets": "data",
     "foldings": "folding",
     "executors": "executors",
+    "runtimes": "deploy.runtimes",
+    "forms": "deploy.forms",
+    "exporters": "deploy.exporters",
 }
 
 
@@ -29,7 +32,8 @@ def list_(kind: str | None = None, /, *, load: Files = (), as_json: Json = False
     """Print what there is, with one line each.
 
     Args:
-        kind: algorithms, backends, observers, architectures, datasets, foldings, executors or studies.
+        kind: algorithms, backends, observers, architectures, datasets, foldings, executors, runtimes, forms,
+            exporters or studies.
         load: Python files that add algorithms, observers and so on.
         as_json: Print JSON.
     """
@@ -46,6 +50,8 @@ def list_(kind: str | None = None, /, *, load: Files = (), as_json: Json = False
     for entry in entries:
         grid.add_row(*([entry["kind"]] if kind is None else []), entry["name"], entry["description"])
     console_of(sys.stdout).print(grid)
+    for name, description in _open_names(kind).items():  # patterns, not entries: apart from what scripts read
+        console_of(sys.stderr).print(f"also {name}: {description}", markup=False, highlight=False)
     return 0
 
 
@@ -57,6 +63,14 @@ def _entries(kind: str) -> list[dict[str, str]]:
         entries: Any = import_module(f"mqbench.{KINDS[kind]}")
         names, describe = list(entries), entries.describe
     return [{"kind": kind, "name": name, "description": describe(name)} for name in names]
+
+
+def _open_names(kind: str | None) -> Mapping[str, str]:
+    """How names are written that are not listed."""
+    if kind not in KINDS:
+        return {}
+    entries: Any = import_module(f"mqbench.{KINDS[kind]}")
+    return entries.open_names
 
 
 COMMAND = list_

@@ -2,7 +2,7 @@
 
 from mqbench import catalog
 from mqbench.arguments import Axes
-from mqbench.commands._options import NO_AXES, Files, Json
+from mqbench.commands._options import NO_AXES, Files, Flag, Json
 from mqbench.commands._print import show_study
 from mqbench.store import Store
 from mqbench.sweep import check_names, plan
@@ -14,6 +14,7 @@ def table(
     *,
     axes: Axes = NO_AXES,
     store: str = "runs",
+    agreement: Flag = False,
     load: Files = (),
     as_json: Json = False,
 ) -> int:
@@ -23,6 +24,7 @@ def table(
         study: A study that ships, or a TOML file; without it and without axes, the default study.
         axes: In place of the study's.
         store: Folder of the records.
+        agreement: Show how often networks classify as the float network does, instead of accuracy.
         load: Python files that add algorithms, observers and so on.
         as_json: Print JSON.
     """
@@ -34,7 +36,7 @@ def table(
     records = Store(store)
     records.check_readable()
     found = [record for setting in runs if (record := records.get(setting)) is not None]
-    show_study(asked, records, found, missing=len(runs) - len(found), as_json=as_json)
+    show_study(asked, records, found, missing=len(runs) - len(found), as_json=as_json, agreement=agreement)
     return 0
 
 

@@ -4,25 +4,30 @@ The last 500 images are the test set: the file is in the order of collection, so
 would test on the hands that were trained on.
 """
 
+import hashlib
+
 import torch
 from sklearn.datasets import load_digits
 
-from mqbench.data._base import Dataset, Split, Splits
+from mqbench.data._base import Dataset, Preprocessing, Splits, TensorSplit
 
 TEST_IMAGES = 500
+SIZE = 8
 
 
-def _load(folder: str | None) -> Splits:
+def _open(folder: str | None, preprocessing: Preprocessing) -> Splits:
     pixels, labels = load_digits(return_X_y=True)
-    images = torch.tensor(pixels, dtype=torch.float32).reshape(-1, 1, 8, 8)
+    images = torch.tensor(pixels, dtype=torch.float32).reshape(-1, 1, SIZE, SIZE)
     train, test = images[:-TEST_IMAGES], images[-TEST_IMAGES:]
     mean, std = train.mean(), train.std()
     y = torch.tensor(labels, dtype=torch.int64)
     return Splits(
-        Split((train - mean) / std, y[:-TEST_IMAGES]),
-        Split((test - mean) / std, y[-TEST_IMAGES:]),
+        TensorSplit((train - mean) / std, y[:-TEST_IMAGES]),
+        TensorSplit((test - mean) / std, y[-TEST_IMAGES:]),
         classes=10,
+        image_shape=(1, SIZE, SIZE),
+        fingerprint=hashlib.sha256(pixels.tobytes() + labels.tobytes()).hexdigest()[:16],
     )
 
 
-DATASET = Dataset(load=_load, classes=10, image_shape=(1, 8, 8))
+DATASET = Dataset(open=_open)

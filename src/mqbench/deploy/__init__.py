@@ -1,1 +1,1 @@
-"""What leaves the project: integer arithmetic, and later files and engines."""
+"""What leaves the project: the lowered network, its integer form, files, engines, and proof that they agree."""

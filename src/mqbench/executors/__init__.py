@@ -2,4 +2,4 @@
 
 from mqbench.catalog import Catalog
 
-Catalog.adopt(__name__, "EXECUTOR", instance_of="collections.abc:Callable")
+Catalog.adopt(__name__, "EXECUTOR", subclass_of="mqbench.executors._base:Executor")

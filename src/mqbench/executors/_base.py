@@ -1,14 +1,18 @@
 """What an executor promises, and the one task that all of them carry out."""
 
 import traceback
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, fields
 from importlib import import_module
 from textwrap import shorten
 from typing import Any, Protocol, Self
 
+from pydantic import TypeAdapter, ValidationError
+
 from mqbench.catalog import load
-from mqbench.errors import RequestError
+from mqbench.compute import Compute
+from mqbench.errors import RequestError, UnknownNameError
 from mqbench.record import Record, Setting
 from mqbench.store import Store
 
@@ -24,7 +28,7 @@ class Task:
         setting: what to run.
         store: absolute path of the folder that takes the record.
         data: folder of the datasets, if given.
-        threads: of the run.
+        compute: devices, threads and precision of the run.
         load: files of the user that add to the catalogs.
         work: ``module:function`` that makes the record.
     """
@@ -32,17 +36,21 @@ class Task:
     setting: Setting
     store: str
     data: str | None = None
-    threads: int = 1
+    compute: Compute = field(default_factory=Compute)
     load: tuple[str, ...] = ()
     work: str = WORK
 
 
 @dataclass(frozen=True)
 class Planned:
-    """A sweep begins: runs there are, and how many of them have a record already."""
+    """Runs there are, and how many of them have a record already.
+
+    A sweep begins with it. Of a large study it says what is known ``so_far``, and comes again with more.
+    """
 
     total: int
     done: int
+    so_far: bool = False
 
 
 @dataclass(frozen=True)
@@ -73,20 +81,58 @@ Event = Planned | Started | Progress | Finished
 Listener = Callable[[Event], None]
 
 
-class Executor(Protocol):
-    """Carries out tasks, in this process or others; made with the number of runs at a time.
+class Pool(Protocol):
+    """Carries out tasks, in this process or others.
 
-    Every task yields exactly one record, as soon as it is made, in any order; the record is in the store by
-    then. A task whose process dies is tried once more, then recorded as failed. ``run`` emits ``Started`` and
-    ``Progress`` and may be called several times. A ``StoreError`` of `perform` ends it. Leaving the context
-    ends every process it started.
+    ``run`` takes a task from ``tasks`` when it can start one, so an endless stream is held nowhere. None in
+    it means that none can start yet, because it waits for a record; the pool asks again after each record and
+    every second or so. Every task yields exactly one record, as soon as it is made, in any order; the record is
+    in the store by then. A task whose process dies is tried once more, then recorded as failed. ``run`` emits
+    ``Started`` and ``Progress``. A ``StoreError`` of `perform` ends it. Leaving the context ends every process
+    that it started, but for those that are meant to outlive this one (Slurm jobs).
     """
 
     def __enter__(self) -> Self: ...
     def __exit__(self, *error: object) -> None: ...
-    def run(self, tasks: Sequence[Task], listener: Listener) -> Iterator[Record]:
+    def run(self, tasks: Iterator[Task | None], listener: Listener) -> Iterator[Record]:
         """Records of the tasks, as they are made."""
         ...
+
+
+class Executor(ABC):
+    """Where runs are made: a frozen dataclass of options, all with defaults, that opens pools."""
+
+    @abstractmethod
+    def check(self, compute: Compute) -> None:
+        """Raise ``RequestError`` if runs of this kind cannot be made here; starts nothing."""
+
+    @abstractmethod
+    def open(self, jobs: int | None, compute: Compute) -> Pool:
+        """A pool for at most so many runs at a time, each with what ``compute`` says; None: as many as fit."""
+
+
+def configured(kind: type[Executor], options: Mapping[str, str]) -> Executor:
+    """An executor with options that are given as text.
+
+    Raises:
+        UnknownNameError: an option that it does not have.
+        RequestError: a value that the option does not take.
+    """
+    allowed = [option.name for option in fields(kind)]  # type: ignore[arg-type]
+    for name in options:
+        if not allowed:
+            raise RequestError(f"the executor takes no options, got {name!r}")
+        if name not in allowed:
+            raise UnknownNameError("executor option", name, allowed)
+    try:
+        made: Executor = TypeAdapter(kind).validate_python(dict(options))
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(map(str, first["loc"]))
+        raise RequestError(
+            f"executor option {name}: {first['msg'].lower()}, got {first['input']!r}"
+        ) from None
+    return made
 
 
 def perform(task: Task, listener: Listener) -> Record:
@@ -107,7 +153,7 @@ def perform(task: Task, listener: Listener) -> Record:
         for path in task.load:
             load(path)
         work = resolve(task.work)
-        options = {"store": store, "data": task.data, "threads": task.threads, "progress": progress}
+        options = {"store": store, "data": task.data, "compute": task.compute, "progress": progress}
         record: Record = work(task.setting, **options)
         assert record.setting == task.setting, f"{task.work} made a record of {record.setting}"
         if finished(store, task.setting) is None:
@@ -115,6 +161,13 @@ def perform(task: Task, listener: Listener) -> Record:
     except Exception as error:
         record = failed(task.setting, f"{type(error).__name__}: {error}", traceback.format_exc())
         store.put(record, replace=True)
+    return record
+
+
+def record_death(task: Task, reason: str) -> Record:
+    """The record of a run whose process died time and again; it is in the store."""
+    record = failed(task.setting, reason, reason)
+    Store(task.store).put(record, replace=True)
     return record
 
 

@@ -2,24 +2,38 @@
 
 import os
 import signal
-from collections import Counter, deque
-from collections.abc import Iterator, Sequence
+import time
+from collections import Counter
+from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import dataclass
 from multiprocessing import get_context, parent_process
 from multiprocessing.connection import Connection, wait
 from threading import Thread
 from typing import Self
 
+from mqbench.compute import Compute
 from mqbench.errors import StoreError
-from mqbench.executors._base import Listener, Progress, Started, Task, failed, perform
+from mqbench.executors._base import Executor, Listener, Progress, Started, Task, perform, record_death
 from mqbench.record import Record
-from mqbench.store import Store
 
 _POLL_SECONDS = 1.0
 _TRIES = 2
 
 
-class LocalExecutor:
+@dataclass(frozen=True, kw_only=True)
+class Local(Executor):
+    """This machine."""
+
+    def check(self, compute: Compute) -> None:
+        """Every machine will do."""
+
+    def open(self, jobs: int | None, compute: Compute) -> "LocalPool":
+        """At most ``jobs`` worker processes; one for each core if not given."""
+        return LocalPool(jobs or _cores())
+
+
+class LocalPool:
     """At most ``jobs`` worker processes, each kept for run after run; with one job, this process."""
 
     def __init__(self, jobs: int) -> None:
@@ -34,21 +48,24 @@ class LocalExecutor:
             worker.stop()
         self._workers.clear()
 
-    def run(self, tasks: Sequence[Task], listener: Listener) -> Iterator[Record]:
+    def run(self, tasks: Iterator[Task | None], listener: Listener) -> Iterator[Record]:
         """Records of the tasks, as they are made."""
         if self.jobs > 1:
             yield from self._run_in_workers(tasks, listener)
             return
         for task in tasks:
+            if task is None:
+                time.sleep(_POLL_SECONDS / 4)
+                continue
             listener(Started(task.setting))
             yield perform(task, listener)
 
-    def _run_in_workers(self, tasks: Sequence[Task], listener: Listener) -> Iterator[Record]:
-        waiting = deque(tasks)
+    def _run_in_workers(self, tasks: Iterator[Task | None], listener: Listener) -> Iterator[Record]:
+        again: list[Task] = []
         deaths: Counter[Task] = Counter()
-        while waiting or any(worker.task for worker in self._workers):
-            self._assign(waiting, listener)
-            wait([worker.connection for worker in self._workers], timeout=_POLL_SECONDS)
+        while self._assign(tasks, again, listener) or any(worker.task for worker in self._workers):
+            busy = [worker.connection for worker in self._workers]
+            wait(busy, timeout=_POLL_SECONDS) if busy else time.sleep(_POLL_SECONDS / 4)
             for worker in list(self._workers):
                 task = worker.task
                 message = worker.message()
@@ -64,19 +81,26 @@ class LocalExecutor:
                         continue
                     deaths[task] += 1
                     if deaths[task] < _TRIES:
-                        waiting.appendleft(task)
+                        again.append(task)
                     else:
-                        yield _record_death(task, worker.exit_code)
+                        yield record_death(task, _cause(worker.exit_code))
 
-    def _assign(self, waiting: deque[Task], listener: Listener) -> None:
+    def _assign(self, tasks: Iterator[Task | None], again: list[Task], listener: Listener) -> bool:
+        """Give tasks to workers that have none; False if there are none any more."""
         idle = [worker for worker in self._workers if worker.task is None]
-        while waiting and (idle or len(self._workers) < self.jobs):
+        while idle or len(self._workers) < self.jobs:
+            try:
+                task = again.pop() if again else next(tasks)
+            except StopIteration:
+                return False
+            if task is None:
+                return True
             if not idle:
                 idle.append(_Worker())
                 self._workers.append(idle[-1])
-            task = waiting.popleft()
             listener(Started(task.setting))
             idle.pop().give(task)
+        return True
 
 
 class _Worker:
@@ -156,12 +180,16 @@ def _exit_with_parent() -> None:
     os._exit(1)  # a run in progress cannot be asked to stop; its record is not begun or whole
 
 
-def _record_death(task: Task, exit_code: int | None) -> Record:
+def _cause(exit_code: int | None) -> str:
     cause = f"signal {-exit_code}" if exit_code and exit_code < 0 else f"exit code {exit_code}"
-    reason = f"its process died {_TRIES} times, last with {cause}; out of memory?"
-    record = failed(task.setting, reason, reason)
-    Store(task.store).put(record, replace=True)
-    return record
+    return f"its process died {_TRIES} times, last with {cause}; out of memory?"
 
 
-EXECUTOR = LocalExecutor
+def _cores() -> int:
+    """CPU cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+EXECUTOR = Local

@@ -10,6 +10,7 @@ from torch import Tensor
 from mqbench import folding as catalog
 from mqbench.errors import CalibrationError, RequestError
 from mqbench.folding._statistics import batch_statistics
+from mqbench.fused.norm import DeferredNorm
 
 if TYPE_CHECKING:
     from mqbench.layers import QuantizedLayer
@@ -82,8 +83,8 @@ class BatchNormTensors:
         self.variance.lerp_(variance * (count / max(count - 1, 1)), self.momentum)
 
 
-def unfolded_output(layer: "QuantizedLayer", x: Tensor, bn: BatchNormTensors) -> Tensor:
-    """What strategy 4 normalises: o = conv(x, Q(w f))/f + b with f = g/sd_r."""
+def scaled_output(layer: "QuantizedLayer", x: Tensor, bn: BatchNormTensors) -> tuple[Tensor, Tensor]:
+    """conv(x, Q(w f)) and f = g/sd_r of strategy 4."""
     if torch.compiler.is_compiling():  # the update in place must not reach the backward pass
         bn = replace(bn, variance=torch.ops.mqbench.snapshot(bn.variance))
     deviation = bn.deviation()
@@ -92,7 +93,12 @@ def unfolded_output(layer: "QuantizedLayer", x: Tensor, bn: BatchNormTensors) ->
         safe = torch.copysign(torch.full_like(bn.gamma, GUARD), bn.gamma) / deviation
         factor = torch.where(bn.gamma.abs() < GUARD, safe, factor)
     weight = layer.weight_quantizer(layer.weight * along_weight(factor, layer.weight))
-    output = layer.compute(x, weight)
+    return layer.compute(x, weight), factor
+
+
+def unfolded_output(layer: "QuantizedLayer", x: Tensor, bn: BatchNormTensors) -> Tensor:
+    """What strategy 4 normalises: o = conv(x, Q(w f))/f + b with f = g/sd_r."""
+    output, factor = scaled_output(layer, x, bn)
     output = output / along_output(factor, output)
     return output if layer.bias is None else output + along_output(layer.bias, output)
 
@@ -143,14 +149,16 @@ class Folding(ABC):
     merges_at_once: ClassVar[bool] = False
     updates_statistics: ClassVar[bool] = False
 
-    def forward(self, layer: "QuantizedLayer", x: Tensor, bn: BatchNormTensors) -> Tensor:
-        """Output of the layer and its batch norm."""
+    def forward(self, layer: "QuantizedLayer", x: Tensor, bn: BatchNormTensors) -> Tensor | DeferredNorm:
+        """Output of the layer and its batch norm, which may be left to the quantizer behind (``layer.defers``)."""
         if layer.training:
             return self.train_forward(layer, x, bn)
         return self.folded_forward(layer, x, bn)
 
     @abstractmethod
-    def train_forward(self, layer: "QuantizedLayer", x: Tensor, bn: BatchNormTensors) -> Tensor:
+    def train_forward(
+        self, layer: "QuantizedLayer", x: Tensor, bn: BatchNormTensors
+    ) -> Tensor | DeferredNorm:
         """The same while training."""
 
     def folded_forward(self, layer: "QuantizedLayer", x: Tensor, bn: BatchNormTensors) -> Tensor:

@@ -5,14 +5,19 @@ from collections.abc import Sequence
 import torch
 import torch.distributed as dist
 from torch import Tensor
-from torch.distributed.nn.functional import all_reduce
+
+from mqbench.fused.norm import can_defer, fused_statistics
+from mqbench.processes import sum_of_all
 
 
 def batch_statistics(output: Tensor) -> tuple[Tensor, Tensor, int]:
     """Mean, biased variance (``[channels]``) and number of elements a channel of a layer's output."""
+    count = output.numel() // output.shape[1]
+    if can_defer(output):
+        return *fused_statistics(output), count
     axes = [axis for axis in range(output.dim()) if axis != 1]
     variance, mean = torch.var_mean(output, axes, correction=0)
-    return mean, variance, output.numel() // output.shape[1]
+    return mean, variance, count
 
 
 def combine_statistics(
@@ -28,11 +33,6 @@ def combine_statistics(
     return mean, ((torch.stack(list(variances)) + (torch.stack(list(means)) - mean) ** 2) * weights).sum(0)
 
 
-def is_distributed() -> bool:
-    """Several processes train together."""
-    return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
-
-
 def joint_statistics(output: Tensor) -> tuple[Tensor, Tensor, int]:
     """`batch_statistics` of the batches of all processes; gradients flow to every process.
 
@@ -42,6 +42,6 @@ def joint_statistics(output: Tensor) -> tuple[Tensor, Tensor, int]:
     total = torch.tensor(count, dtype=torch.float64, device=output.device)
     dist.all_reduce(total)
     share = (count / total).to(mean.dtype)
-    joint_mean = all_reduce(mean * share)
-    joint_variance = all_reduce((variance + (mean - joint_mean) ** 2) * share)
+    joint_mean = sum_of_all(mean * share)
+    joint_variance = sum_of_all((variance + (mean - joint_mean) ** 2) * share)
     return joint_mean, joint_variance, int(total)

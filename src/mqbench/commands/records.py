@@ -1,0 +1,83 @@
+"""Print or export records, those of a question or all."""
+
+import os
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from mqbench.commands._options import Flag, Json
+from mqbench.commands._print import print_frame
+from mqbench.errors import RequestError, StoreError
+from mqbench.store import Store
+
+Columns = Annotated[tuple[str, ...], Parameter(negative=(), show_default=False)]
+
+
+def records(
+    *,
+    store: str = "runs",
+    where: str | None = None,
+    columns: Columns = (),
+    paper: Flag = False,
+    parquet: str | None = None,
+    csv: str | None = None,
+    check: Flag = False,
+    as_json: Json = False,
+) -> int:
+    """Print records as a table, or write them for DuckDB, pandas and the like.
+
+    Args:
+        store: Folder or URL of the records.
+        where: Only those, an SQL condition on the columns: "backend == 'tvm' and bits == 4".
+        columns: Only these, separated by commas.
+        paper: The paper's Table 7 too; a column "source" tells them apart.
+        parquet: Write a parquet file instead of printing.
+        csv: Write a CSV file instead of printing.
+        check: Read every record, and compare with the index beside them.
+        as_json: Print JSON.
+    """
+    import polars
+
+    from mqbench import index, query
+    from mqbench.paper import table
+
+    place = Store(store)
+    place.check_readable()
+    if check and (wrong := index.differences(place)):
+        index.rebuild(place)
+        raise StoreError(
+            f"the index of {store} was wrong on {len(wrong)} records ({wrong[0]}); it is made again"
+        )
+    frame = index.load(place)
+    if paper:
+        ours = frame.with_columns(source=polars.lit(store))
+        frame = polars.concat([ours, table(7).with_columns(source=polars.lit("paper"))], how="diagonal")
+    if where is not None:
+        frame = query.where(frame, where)
+    names = [name for text in columns for name in text.split(",")]
+    frame = query.select(frame, names) if names else frame
+    for path, write in ((parquet, frame.write_parquet), (csv, frame.write_csv)):
+        if path is not None:
+            _write(Path(path), write)
+    if parquet is None and csv is None:
+        print_frame(frame, as_json=as_json)
+    else:
+        print(f"{frame.height} records in {' and '.join(p for p in (parquet, csv) if p)}")
+    return 0
+
+
+def _write(path: Path, write: Callable[[Path], object]) -> None:
+    """As a whole or not at all."""
+    hand = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
+    try:
+        write(hand)
+        os.replace(hand, path)
+    except OSError as error:
+        hand.unlink(missing_ok=True)
+        raise RequestError(f"cannot write {path}: {error.strerror or error}") from None
+
+
+COMMAND = records

@@ -1,0 +1,75 @@
+"""One split as it is stored: encoded images by row, and their labels."""
+
+import io
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mqbench.errors import DataError
+
+
+@dataclass(frozen=True)
+class Stored:
+    """Images and labels of one split.
+
+    Args:
+        name: of the split, for messages ("train of cifar10").
+        rows: a `datasets.Dataset` in arrow format whose image column is not decoded.
+        image, label: names of the columns.
+    """
+
+    name: str
+    rows: Any
+    image: str
+    label: str
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def labels(self) -> Tensor:
+        """``[N]``, int64.
+
+        Raises:
+            DataError: a label that is missing or negative, with its row.
+        """
+        column = self.rows.select_columns([self.label])[:][self.label]
+        if column.null_count:
+            row = column.is_null().to_pylist().index(True)
+            raise DataError(f"row {row} of {self.name} has no label (column {self.label!r})")
+        labels = torch.from_numpy(column.to_numpy().astype(np.int64))
+        if bool((labels < 0).any()):
+            row = int((labels < 0).nonzero()[0])
+            raise DataError(f"row {row} of {self.name} has the label {int(labels[row])}; labels start at 0")
+        return labels
+
+    def images(self, indices: Sequence[int]) -> Iterator[Any]:
+        """Decoded PIL images of the rows, in their order.
+
+        Raises:
+            DataError: a row that is no readable image.
+        """
+        pil: Any = import_module("PIL.Image")
+        cells = self.rows[indices][self.image].to_pylist()
+        for row, cell in zip(indices, cells, strict=True):
+            try:
+                data = cell["bytes"]
+                image = pil.open(cell["path"] if data is None else io.BytesIO(data))
+                image.load()
+            except Exception as error:  # decoders raise whatever damaged bytes make them
+                said = "no data" if cell is None else f"{type(error).__name__}: {error}"
+                raise DataError(f"row {row} of {self.name} is no readable image ({said})") from error
+            yield image
+
+
+@dataclass(frozen=True)
+class StoredSplits:
+    """Both parts, and the number of classes."""
+
+    train: Stored
+    test: Stored
+    classes: int

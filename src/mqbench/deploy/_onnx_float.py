@@ -1,0 +1,241 @@
+"""Float operations as ONNX nodes."""
+
+import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mqbench.deploy._onnx_moves import argument, each
+from mqbench.deploy.program import Float, Ref
+from mqbench.errors import RequestError
+
+if TYPE_CHECKING:
+    from mqbench.deploy._onnx_writer import Writer
+
+Write = Callable[["Writer", Float], None]
+
+
+def _operand(w: "Writer", op: Float, value: Any, place: int) -> str:
+    if isinstance(value, Ref):
+        return w.tensor(value.name)
+    if isinstance(value, (int, float)):
+        return w.constant(f"{op.name}.operand{place}", np.float32(value))
+    raise RequestError(f"{op.name}: {op.target} of {value!r} has no ONNX form")
+
+
+def _first(w: "Writer", op: Float) -> str:
+    return _operand(w, op, op.args[0], 0)
+
+
+def _unary(kind: str, **attributes: Any) -> Write:
+    return lambda w, op: void(w.node(kind, [_first(w, op)], op.name, **attributes))
+
+
+def void(_: object) -> None:
+    """Drop a result."""
+
+
+def _binary(kind: str) -> Write:
+    def write(w: "Writer", op: Float) -> None:
+        second = _operand(w, op, op.args[1], 1)
+        alpha = op.kwargs.get("alpha", 1)
+        if alpha != 1:
+            factor = w.constant(f"{op.name}.alpha", np.float32(alpha))
+            second = w.node("Mul", [second, factor], f"{op.name}.scaled")
+        w.node(kind, [_first(w, op), second], op.name)
+
+    return write
+
+
+def _clip(low: Any, high: Any) -> Write:
+    def write(w: "Writer", op: Float) -> None:
+        edges = [edge(op) if callable(edge) else edge for edge in (low, high)]
+        names = [
+            "" if edge is None else w.constant(f"{op.name}.edge{i}", np.float32(edge))
+            for i, edge in enumerate(edges)
+        ]
+        w.node("Clip", [_first(w, op), *names], op.name)
+
+    return write
+
+
+def _silu(w: "Writer", op: Float) -> None:
+    gate = w.node("Sigmoid", [_first(w, op)], f"{op.name}.gate")
+    w.node("Mul", [_first(w, op), gate], op.name)
+
+
+def _gelu(w: "Writer", op: Float) -> None:
+    if op.kwargs.get("approximate", "none") != "none":
+        raise RequestError(f"{op.name}: the tanh form of GELU has no ONNX form here")
+    x = _first(w, op)
+    numbers = {"root": math.sqrt(2.0), "one": 1.0, "half": 0.5}
+    root, one, half = (w.constant(f"{op.name}.{k}", np.float32(v)) for k, v in numbers.items())
+    scaled = w.node("Div", [x, root], f"{op.name}.scaled")
+    raised = w.node("Add", [w.node("Erf", [scaled], f"{op.name}.erf"), one], f"{op.name}.raised")
+    w.node("Mul", [w.node("Mul", [x, raised], f"{op.name}.twice"), half], op.name)
+
+
+def _softmax(w: "Writer", op: Float) -> None:
+    rank = len(w.program.values[op.name].shape)
+    w.node("Softmax", [_first(w, op)], op.name, axis=argument(op, 1, "dim", -1) % rank)
+
+
+def _layer_norm(w: "Writer", op: Float) -> None:
+    if w.opset < 17:
+        raise RequestError(f"{op.name}: layer normalization needs opset 17, got {w.opset}")
+    shape: Any = op.args[1]
+    given = [argument(op, 2, "weight"), argument(op, 3, "bias")]
+    ones = w.constant(f"{op.name}.ones", np.ones(shape, dtype=np.float32)) if given[0] is None else ""
+    names = [_operand(w, op, p, 2) if p is not None else ones for p in given]
+    inputs = [_first(w, op), *(n for n in names if n)]
+    w.node("LayerNormalization", inputs, op.name, axis=-len(shape), epsilon=argument(op, 4, "eps", 1e-5))
+
+
+def _conv(w: "Writer", op: Float) -> None:
+    weight: Any = op.args[1]
+    spatial = int(op.target.split(".")[1][4])
+    kernel = list(w.program.constants[weight.name].shape[2:]) if weight.name in w.program.constants else None
+    padding, dilation = argument(op, 4, "padding", 0), each(argument(op, 5, "dilation", 1), spatial)
+    if padding == "same":
+        assert kernel is not None
+        totals = [d * (k - 1) for d, k in zip(dilation, kernel, strict=True)]
+        pads = [t // 2 for t in totals] + [t - t // 2 for t in totals]
+    else:
+        pads = each(0 if padding == "valid" else padding, spatial) * 2
+    inputs = [_operand(w, op, a, i) for i, a in enumerate(op.args[:3]) if a is not None]
+    w.node(
+        "Conv",
+        inputs,
+        op.name,
+        strides=each(argument(op, 3, "stride", 1), spatial),
+        pads=pads,
+        dilations=dilation,
+        group=argument(op, 6, "groups", 1),
+    )
+
+
+def _linear(w: "Writer", op: Float) -> None:
+    names = [_operand(w, op, a, i) for i, a in enumerate(op.args[:3]) if a is not None]
+    if len(w.program.values[op.name].shape) == 2:
+        w.node("Gemm", names, op.name, transB=1)
+        return
+    turned = w.node("Transpose", [names[1]], f"{op.name}.turned", perm=[1, 0])
+    product = w.node("MatMul", [names[0], turned], f"{op.name}.product" if names[2:] else op.name)
+    if names[2:]:
+        w.node("Add", [product, names[2]], op.name)
+
+
+def _batch_norm(w: "Writer", op: Float) -> None:
+    mean: Any = op.args[3]
+    channels = len(w.program.constants[mean.name])
+    ones = w.constant(f"{op.name}.ones", np.ones(channels, dtype=np.float32))
+    zeros = w.constant(f"{op.name}.zeros", np.zeros(channels, dtype=np.float32))
+    given = zip(op.args[1:3], (ones, zeros), strict=True)
+    affine = [default if a is None else _operand(w, op, a, 1) for a, default in given]
+    statistics = [_operand(w, op, a, 3) for a in op.args[3:5]]
+    w.node("BatchNormalization", [_first(w, op), *affine, *statistics], op.name, epsilon=op.args[7])
+
+
+def _mean(w: "Writer", op: Float) -> None:
+    rank = len(w.program.values[op.inputs[0]].shape)
+    axes = [axis % rank for axis in each(argument(op, 1, "dim"), 1)]
+    keep = int(argument(op, 2, "keepdim", False))
+    if w.opset < 18:
+        w.node("ReduceMean", [_first(w, op)], op.name, axes=axes, keepdims=keep)
+        return
+    listed = w.constant(f"{op.name}.axes", np.asarray(axes, dtype=np.int64))
+    w.node("ReduceMean", [_first(w, op), listed], op.name, keepdims=keep)
+
+
+def _adaptive(w: "Writer", op: Float) -> None:
+    if any(n != 1 for n in argument(op, 1, "output_size")):
+        raise RequestError(f"{op.name}: adaptive pooling to {op.args[1]} has no ONNX form")
+    w.node("GlobalAveragePool", [_first(w, op)], op.name)
+
+
+def _avg_pool(w: "Writer", op: Float) -> None:
+    spatial = int(op.target.split(".")[1][-2])
+    kernel, padding = each(op.args[1], spatial), each(argument(op, 3, "padding", 0), spatial)
+    w.node(
+        "AveragePool",
+        [_first(w, op)],
+        op.name,
+        kernel_shape=kernel,
+        strides=each(argument(op, 2, "stride") or kernel, spatial),
+        pads=[*padding, *padding],
+        ceil_mode=int(argument(op, 4, "ceil_mode", False)),
+        count_include_pad=int(argument(op, 5, "count_include_pad", True)),
+    )
+
+
+def _cat(w: "Writer", op: Float) -> None:
+    parts: Any = op.args[0]
+    rank = len(w.program.values[op.name].shape)
+    w.node("Concat", [_operand(w, op, a, 0) for a in parts], op.name, axis=argument(op, 1, "dim", 0) % rank)
+
+
+def _attention(w: "Writer", op: Float) -> None:
+    if argument(op, 3, "attn_mask") is not None or argument(op, 5, "is_causal", False):
+        raise RequestError(f"{op.name}: attention with a mask has no ONNX form here")
+    q, k, v = (_operand(w, op, a, i) for i, a in enumerate(op.args[:3]))
+    query: Any = op.args[0]
+    shape = w.program.values[query.name].shape
+    order = [*range(len(shape) - 2), len(shape) - 1, len(shape) - 2]
+    factor = op.kwargs.get("scale") or 1 / math.sqrt(shape[-1] or 1)
+    turned = w.node("Transpose", [k], f"{op.name}.turned", perm=order)
+    scores = w.node("MatMul", [q, turned], f"{op.name}.scores")
+    scaled = w.node("Mul", [scores, w.constant(f"{op.name}.factor", np.float32(factor))], f"{op.name}.scaled")
+    weights = w.node("Softmax", [scaled], f"{op.name}.weights", axis=-1)
+    w.node("MatMul", [weights, v], op.name)
+
+
+FLOATS: dict[str, Write] = {
+    "_softmax": _softmax,
+    "adaptive_avg_pool1d": _adaptive,
+    "adaptive_avg_pool2d": _adaptive,
+    "adaptive_avg_pool3d": _adaptive,
+    "add": _binary("Add"),
+    "avg_pool1d": _avg_pool,
+    "avg_pool2d": _avg_pool,
+    "avg_pool3d": _avg_pool,
+    "batch_norm": _batch_norm,
+    "bmm": _binary("MatMul"),
+    "cat": _cat,
+    "clamp": _clip(lambda op: argument(op, 1, "min"), lambda op: argument(op, 2, "max")),
+    "clamp_max": _clip(None, lambda op: argument(op, 1, "max")),
+    "clamp_min": _clip(lambda op: argument(op, 1, "min"), None),
+    "conv1d": _conv,
+    "conv2d": _conv,
+    "conv3d": _conv,
+    "div": _binary("Div"),
+    "elu": _unary("Elu"),
+    "erf": _unary("Erf"),
+    "exp": _unary("Exp"),
+    "gelu": _gelu,
+    "hardsigmoid": _unary("HardSigmoid", alpha=1 / 6, beta=0.5),
+    "hardswish": _unary("HardSwish"),
+    "hardtanh": _clip(lambda op: argument(op, 1, "min", -1.0), lambda op: argument(op, 2, "max", 1.0)),
+    "layer_norm": _layer_norm,
+    "leaky_relu": lambda w, op: void(
+        w.node("LeakyRelu", [_first(w, op)], op.name, alpha=argument(op, 1, "negative_slope", 0.01))
+    ),
+    "linear": _linear,
+    "matmul": _binary("MatMul"),
+    "mean": _mean,
+    "mul": _binary("Mul"),
+    "neg": _unary("Neg"),
+    "pow": _binary("Pow"),
+    "relu": _unary("Relu"),
+    "relu6": _clip(0.0, 6.0),
+    "rsqrt": lambda w, op: void(
+        w.node("Reciprocal", [w.node("Sqrt", [_first(w, op)], f"{op.name}.root")], op.name)
+    ),
+    "scaled_dot_product_attention": _attention,
+    "sigmoid": _unary("Sigmoid"),
+    "silu": _silu,
+    "softmax": _softmax,
+    "sqrt": _unary("Sqrt"),
+    "sub": _binary("Sub"),
+    "tanh": _unary("Tanh"),
+}

@@ -1,0 +1,32 @@
+"""How an engine rounds: the choices in which two exact integer networks can still differ, as data."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from mqbench.deploy.integer import Requantization
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arithmetic:
+    """The arithmetic of one engine; all of them round half to even.
+
+    Args:
+        bias: ``int32``: rint(b / (s_w s_x)), added to the sum; ``float``: added to the sum as a real number
+            b / (s_w s_x).
+        requantization: float multiplier, fixed point, or power-of-two shift (SPEC section 11).
+        multiplier: how M is computed in float32. ``product``: (s_x s_w) / s_y; ``ratio``: s_w (s_x / s_y);
+            ``exact``: in float64, rounded once.
+        add: ``fused``: fma(a, r_a, fma(b, r_b, z_c - fma(r_a, z_a, r_b z_b))) with r = s/s_c, then rounded;
+            ``dequantized``: float32 values are added, then quantized by Eq. 1; ``premultiplied``: the same with
+            values fma(code, s, -z s) of codes from 0 up, times 1/s_c; ``exact``: in float64, rounded once.
+        codes: ``fused`` adds are computed on unsigned codes (signed 8-bit grids shifted by 128), which rounds
+            another way than on the integers themselves.
+
+    The defaults are ONNX Runtime's, as measured in `docs/deployment.md`.
+    """
+
+    bias: Literal["int32", "float"] = "int32"
+    requantization: Requantization = Requantization.FLOAT
+    multiplier: Literal["product", "ratio", "exact"] = "product"
+    add: Literal["fused", "dequantized", "premultiplied", "exact"] = "fused"
+    codes: bool = True

@@ -1,0 +1,104 @@
+"""The bar that an artifact must pass: how far the engine may be from the integer reference."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+
+from mqbench.deploy.agreement import Agreement
+from mqbench.deploy.program import Program
+from mqbench.errors import RequestError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Requirement:
+    """A bar; fields that are None ask for nothing.
+
+    Args:
+        exact: least fraction of equal integers in every tensor, on the engine's own inputs.
+        steps: largest difference in quantization steps there.
+        free: the same for integer reference and engine each running on its own, over all tensors: least
+            fraction of equal integers.
+        flips: images whose top-1 class differs between integer reference and engine.
+        drop: points of top-1 that the engine may lose against the simulation.
+    """
+
+    exact: float | None = None
+    steps: int | None = None
+    free: float | None = None
+    flips: int | None = None
+    drop: float | None = None
+
+    @classmethod
+    def parse(cls, text: str, program: Program | None = None) -> "Requirement":
+        """From ``exact``, ``one-step``, ``none`` or ``exact=0.999,steps=1,free=0.9,flips=0,drop=0.5``.
+
+        ``auto`` is ``exact`` where every tensor between layers is an integer, ``one-step`` otherwise.
+
+        Raises:
+            RequestError: it is written in another way.
+        """
+        if text == "auto":
+            text = "exact" if program is None or is_all_integer(program) else "one-step"
+        if text in _NAMED:
+            return _NAMED[text]
+        values: dict[str, float | int] = {}
+        for part in text.split(","):
+            name, _, value = part.strip().partition("=")
+            kind = {"exact": float, "free": float, "drop": float, "steps": int, "flips": int}.get(name)
+            try:
+                if kind is None:
+                    raise ValueError(name)
+                values[name] = kind(value)
+            except ValueError:
+                names = ", ".join(field.name for field in fields(cls))
+                raise RequestError(
+                    f"require must be one of {', '.join(['auto', *_NAMED])}, or NAME=NUMBER of {names} with commas "
+                    f"between them, got {text!r}"
+                ) from None
+        return cls(**values)  # type: ignore[arg-type]
+
+    def missed(self, agreement: Agreement, accuracy: Mapping[str, float]) -> list[str]:
+        """Sentences that say where the bar is missed; empty if it is passed."""
+        return [*self._layers(agreement), *self._network(agreement, accuracy)]
+
+    def _layers(self, agreement: Agreement) -> list[str]:
+        said = []
+        for layer in agreement.layers:
+            where = f"{layer.name} ({layer.kind})"
+            found = layer.local
+            if self.exact is not None and found.exact_fraction < self.exact:
+                said.append(
+                    f"{where}: {found.exact_fraction:.6f} of {found.count} integers equal on the engine's own "
+                    f"inputs, {self.exact:g} required"
+                )
+            if self.steps is not None and found.max_steps > self.steps:
+                said.append(
+                    f"{where}: off by {found.max_steps} steps on the engine's own inputs, {self.steps} allowed"
+                )
+        return said
+
+    def _network(self, agreement: Agreement, accuracy: Mapping[str, float]) -> list[str]:
+        said = []
+        if self.free is not None and agreement.exact_fraction < self.free:
+            first = next((layer.name for layer in agreement.layers if layer.free.max_steps), "none")
+            said.append(
+                f"{agreement.exact_fraction:.6f} of all integers equal, {self.free:g} required; first at {first}"
+            )
+        if self.flips is not None and agreement.top1_flips > self.flips:
+            said.append(f"{agreement.top1_flips} images change their class, {self.flips} allowed")
+        lost = accuracy.get("simulated", 0.0) - accuracy.get("engine", 0.0)
+        if self.drop is not None and lost > self.drop:
+            said.append(f"the engine loses {lost:.2f} points of accuracy, {self.drop:g} allowed")
+        return said
+
+
+_NAMED = {
+    "exact": Requirement(exact=1.0, steps=0, free=1.0, flips=0),
+    "one-step": Requirement(exact=0.999, steps=1),
+    "none": Requirement(),
+}
+
+
+def is_all_integer(program: Program) -> bool:
+    """No float tensors but the inputs and outputs: nothing that an engine's float kernels round."""
+    ends = {*program.inputs, *program.outputs}
+    return all(value.grid is not None for name, value in program.values.items() if name not in ends)

@@ -1,0 +1,76 @@
+"""TVM: the integer Relax lowering, compiled for the CPU without schedules: exact, and slow."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mqbench.deploy import bias as biases
+from mqbench.deploy.arithmetic import Arithmetic
+from mqbench.deploy.program import Dequantize, Move, Program, Quantize
+from mqbench.deploy.relax_form import relax_form
+from mqbench.deploy.runtimes._base import Node, Runtime, Session
+from mqbench.errors import RequestError
+
+
+class _Session(Session):
+    def __init__(
+        self,
+        program: Program,
+        _: Path | None,
+        threads: int,
+        watched: Sequence[str],
+        options: Mapping[str, Any],
+    ) -> None:
+        import tvm
+        from tvm import relax
+
+        self._program, _rescaled = biases.fit(program)
+        self._names = [*dict.fromkeys([*program.outputs, *watched])]
+        form = relax_form(self._program, watched)
+        self._module: Any = form.module
+        self._tensor: Any = tvm.runtime.tensor
+        self._parameters = [self._tensor(array) for array in form.parameters.values()]
+        try:
+            self._machine: Any = relax.VirtualMachine(
+                relax.build(form.module, target=options["target"]), tvm.cpu()
+            )
+        except (RuntimeError, ValueError) as error:
+            raise RequestError(f"tvm refuses the network: {' '.join(str(error).split())[-200:]}") from error
+        del threads  # TVM takes TVM_NUM_THREADS when it starts
+
+    def run(self, *inputs: Tensor) -> dict[str, Tensor]:
+        """One batch."""
+        arrays = [self._tensor(x.detach().cpu().float().contiguous().numpy()) for x in inputs]
+        found = self._machine["main"](*arrays, *self._parameters)
+        return {name: torch.from_numpy(found[i].numpy()) for i, name in enumerate(self._names)}
+
+    def nodes(self) -> list[Node]:
+        """Operation by operation: the lowering computes each in integers, TVM only compiles it."""
+        return [
+            Node(
+                name=op.name,
+                kind=f"relax {op.kind}",
+                precision="convert"
+                if isinstance(op, (Quantize, Dequantize))
+                else "move"
+                if isinstance(op, Move)
+                else "integer",
+                operations=(op.name,),
+            )
+            for op in self._program.operations
+        ]
+
+
+RUNTIME = Runtime(
+    package="tvm",
+    distribution="apache-tvm",
+    extra="tvm",
+    form="",
+    arithmetic=Arithmetic(add="exact"),
+    open=_Session,
+    options={"target": "llvm"},
+    timed=False,  # loops without schedules
+)

@@ -1,0 +1,200 @@
+"""An elementwise function and its gradient, defined once in torch; eager CPU tensors take the fused loop."""
+
+from collections.abc import Callable, Sequence
+from math import inf
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from mqbench.fused.activation import Clip
+from mqbench.fused.loop import Loop, takes
+from mqbench.fused.shapes import broadcast, reduce_like
+
+_NORM = ["mean", "factor", "shift"]
+
+
+class Affine(NamedTuple):
+    """(x - mean) factor + shift, each ``[channels]`` along axis 1: what a batch norm does once it has statistics."""
+
+    mean: Tensor
+    factor: Tensor
+    shift: Tensor
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """The tensor that is normalised so."""
+        mean, factor, shift = (broadcast(p, x, 1) for p in self)
+        return (x - mean) * factor + shift
+
+
+class Before(NamedTuple):
+    """What is computed on the way into an elementwise function, in the same pass: first affine, then clip."""
+
+    affine: Affine | None = None
+    clip: Clip | None = None
+
+
+NOTHING = Before()
+
+
+class Elementwise:
+    """y = forward(x, parameters) element by element, and its gradient.
+
+    Args:
+        forward: ``(x, *parameters, *scalars) -> y``, in terms of torch operations on tensors that
+            broadcast; see `emit` for the operations that have a fused form.
+        backward: ``(gradient, x, *parameters, *scalars) -> (dx, *d_parameters)``; the gradient of a
+            parameter is given for each element (it is summed here), or None.
+        parameters, scalars: how many of each there are. A parameter is a tensor with one value, one for each
+            channel, or None; a scalar is a number.
+        gradients: how many of the parameters, from the first on, `backward` gives a gradient of.
+    """
+
+    def __init__(
+        self,
+        forward: Callable[..., Tensor],
+        backward: Callable[..., tuple[Tensor | None, ...]],
+        *,
+        parameters: int,
+        scalars: int,
+        gradients: int = 0,
+    ) -> None:
+        self._forward, self._backward = forward, backward
+        self._parameters = [f"p{i}" for i in range(parameters)]
+        self._scalars = [f"s{i}" for i in range(scalars)]
+        self._gradients = gradients
+        self._loops: dict[Any, Loop] = {}
+
+    def forward(
+        self,
+        x: Tensor,
+        parameters: Sequence[Tensor | None],
+        scalars: Sequence[float],
+        *,
+        axis: int | None = None,
+        before: Before = NOTHING,
+    ) -> Tensor:
+        """y, of the shape of ``x``. No gradient is recorded."""
+        if takes(x):
+            found = self._run((x,), parameters, scalars, axis, before)
+            if found is not None and found[0] is not None:
+                return found[0]
+        if before.affine is not None:
+            x = before.affine(x)
+        x = x if before.clip is None else before.clip(x)
+        return self._forward(x, *(p if p is None else broadcast(p, x, axis) for p in parameters), *scalars)
+
+    def backward(
+        self,
+        gradient: Tensor,
+        x: Tensor,
+        parameters: Sequence[Tensor | None],
+        scalars: Sequence[float],
+        *,
+        axis: int | None = None,
+        before: Before = NOTHING,
+    ) -> tuple[Tensor, tuple[Tensor, Tensor] | None, list[Tensor | None]]:
+        """The gradient of x (with an affine: of its result), of factor and shift, and of each parameter."""
+        if takes(x):
+            found = self._run((gradient, x), parameters, scalars, axis, before)
+            if found is not None and found[0] is not None:
+                return found[0], *self._assigned(found[1], parameters, before)
+        shaped = [p if p is None else broadcast(p, x, axis) for p in parameters]
+        behind = x if before.affine is None else before.affine(x)
+        clipped = behind if before.clip is None else before.clip(behind)
+        found_dx, *terms = self._backward(gradient, clipped, *shaped, *scalars)
+        assert found_dx is not None
+        dx: Tensor = found_dx
+        if before.clip is not None:
+            lower, upper = before.clip
+            dx = torch.where((behind <= lower) | (behind >= upper), 0.0, dx)
+        totals = [
+            reduce_like(term, like).reshape(parameter.shape)
+            for term, parameter, like in zip(terms, parameters, shaped, strict=False)
+            if term is not None and parameter is not None and like is not None
+        ]
+        if before.affine is not None:
+            mean = broadcast(before.affine.mean, x, 1)
+            totals[:0] = [reduce_like(v, mean).flatten() for v in (dx * (x - mean), dx)]
+        return dx, *self._assigned(totals, parameters, before)
+
+    def terms(
+        self, x: Tensor, parameters: Sequence[Tensor | None], scalars: Sequence[float], clip: Clip | None
+    ) -> list[Tensor | None]:
+        """The derivative of y to each parameter, for each element; parameters are 0-d."""
+        one = torch.ones((), dtype=x.dtype, device=x.device)
+        return list(self._backward(one, x if clip is None else clip(x), *parameters, *scalars)[1:])
+
+    def _assigned(
+        self, totals: list[Tensor], parameters: Sequence[Tensor | None], before: Before
+    ) -> tuple[tuple[Tensor, Tensor] | None, list[Tensor | None]]:
+        """Which sum is whose."""
+        affine = None
+        if before.affine is not None:
+            affine, totals = (totals[0], totals[1]), totals[2:]
+        rest = iter(totals)
+        return affine, [None if p is None else next(rest, None) for p in parameters[: self._gradients]]
+
+    # -- the fused form ---------------------------------------------------------------------------
+
+    def _run(
+        self,
+        tensors: Sequence[Tensor],
+        parameters: Sequence[Tensor | None],
+        scalars: Sequence[float],
+        axis: int | None,
+        before: Before,
+    ) -> tuple[Tensor | None, list[Tensor]] | None:
+        affine, clip = before
+        key = (len(tensors), affine is None, *(p is None for p in parameters))
+        loop = self._loops.get(key)
+        if loop is None:
+            loop = self._loops[key] = self._loop(parameters, affine is not None, backward=len(tensors) == 2)
+        given = [p for p in parameters if p is not None]
+        ends = (-inf, inf) if clip is None else clip
+        if affine is None:
+            return loop(tensors, given, (*scalars, *ends), axis=axis)
+        return loop(tensors, (*affine, *given), (*scalars, *ends), axis=1)
+
+    def _loop(self, parameters: Sequence[Tensor | None], affine: bool, *, backward: bool) -> Loop:
+        given = [n for n, p in zip(self._parameters, parameters, strict=True) if p is not None]
+        absent = [n for n in self._parameters if n not in given]
+        summed = [n for n in self._parameters[: self._gradients] if n in given] if backward else []
+        names = [*_NORM, *given] if affine else given
+        if backward and affine:
+            summed = [*_NORM[1:], *summed]
+        return Loop(
+            self._backward_after if backward else self._forward_after,
+            tensors=["gradient", "x"] if backward else ["x"],
+            parameters=names,
+            absent=absent if affine else [*absent, *_NORM],
+            scalars=[*self._scalars, "lower", "upper"],
+            sums=[names.index(n) for n in summed],
+        )
+
+    def _forward_after(
+        self, x: Any, mean: Any, factor: Any, shift: Any, lower: Any, upper: Any, **named: Any
+    ) -> Any:
+        if mean is not None:
+            x = (x - mean) * factor + shift
+        return self._forward(torch.clamp(x, lower, upper), *self._ordered(named))
+
+    def _backward_after(
+        self,
+        gradient: Any,
+        x: Any,
+        mean: Any,
+        factor: Any,
+        shift: Any,
+        lower: Any,
+        upper: Any,
+        **named: Any,
+    ) -> Any:
+        behind = x if mean is None else (x - mean) * factor + shift
+        inside, *terms = self._backward(gradient, torch.clamp(behind, lower, upper), *self._ordered(named))
+        assert inside is not None
+        dx = torch.where((behind <= lower) | (behind >= upper), 0.0, inside)
+        return (dx, *([] if mean is None else [dx * (x - mean), dx]), *terms)
+
+    def _ordered(self, named: dict[str, Any]) -> list[Any]:
+        return [named[n] for n in (*self._parameters, *self._scalars)]

@@ -1,0 +1,40 @@
+"""What enters a quantizer: a tensor, perhaps with a batch norm and an activation function still to be computed."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from mqbench.fused.activation import Clip
+from mqbench.fused.norm import DeferredNorm
+
+
+class Incoming(NamedTuple):
+    """``clip(norm(tensor))``, of which an elementwise definition can compute all in its own pass."""
+
+    tensor: Tensor
+    norm: DeferredNorm | None = None
+    clip: Clip | None = None
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Type of the elements."""
+        return self.tensor.dtype
+
+    def numel(self) -> int:
+        """Number of elements."""
+        return self.tensor.numel()
+
+    def with_norm(self) -> "Incoming":
+        """The same with the batch norm computed."""
+        return self if self.norm is None else Incoming(self.norm.compute(), None, self.clip)
+
+    def whole(self) -> Tensor:
+        """The tensor with everything computed."""
+        x = self.with_norm().tensor
+        return x if self.clip is None else self.clip(x)
+
+
+def incoming(x: "Tensor | Incoming") -> Incoming:
+    """``x``, as what enters a quantizer."""
+    return x if isinstance(x, Incoming) else Incoming(x)

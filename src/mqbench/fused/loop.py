@@ -1,0 +1,142 @@
+"""One compiled loop over the elements of tensors: where their memory is, and the call."""
+
+import ctypes
+from collections.abc import Callable, Sequence
+from functools import partial
+from math import prod
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+
+from mqbench.fused import build
+from mqbench.fused.emit import UnsupportedOperation, emit
+
+SERIAL = 1 << 15
+"""Elements up to which one thread is faster than many."""
+
+_PLAIN_TENSORS = (Tensor, nn.Parameter)
+_DTYPES = (torch.float32, torch.float64)
+
+
+def takes(x: Tensor) -> bool:
+    """A loop can run on this tensor: in eager mode, on the CPU, in float32 or float64.
+
+    A compiler that sees the whole model fuses the definition itself with what is around it.
+    """
+    if torch.compiler.is_compiling():
+        return False
+    return x.dtype in _DTYPES and x.device.type == "cpu" and type(x) in _PLAIN_TENSORS
+
+
+class Loop:
+    """The compiled form of an elementwise function; see `emit` for what the function may be.
+
+    Args:
+        function: of everything below, by name.
+        tensors, parameters, absent, scalars: names of its arguments, by kind.
+        sums: for each summed result the position of the parameter that it is a gradient of.
+        writes: the first result is written for each element; otherwise there are only sums.
+    """
+
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        *,
+        tensors: Sequence[str],
+        parameters: Sequence[str],
+        scalars: Sequence[str] = (),
+        absent: Sequence[str] = (),
+        sums: Sequence[int] = (),
+        writes: bool = True,
+    ) -> None:
+        self._text = partial(
+            emit, "run", function, tensors=tensors, parameters=parameters, scalars=scalars,
+            absent=absent, sums=len(sums), writes=writes,
+        )  # fmt: skip
+        pointer, number = ctypes.c_void_p, ctypes.c_int64
+        self._signature: list[Any] = [
+            *[pointer] * (len(tensors) + writes),
+            *[pointer, number] * (len(parameters) + len(sums)),
+            *[ctypes.c_double] * len(scalars),
+            *[number] * 3,
+            ctypes.c_int,
+        ]
+        self._sums, self._writes = sums, writes
+        self._compiled: dict[tuple[torch.dtype, ...], Any] = {}
+
+    def compiled(self, dtypes: tuple[torch.dtype, ...]) -> Any:
+        """The C function for these types of the elements and of each parameter; None if there cannot be one."""
+        if dtypes not in self._compiled:
+            library = self._library(dtypes) if build.is_wanted() else None
+            run = None if library is None else library.run
+            if run is not None:
+                run.restype, run.argtypes = None, self._signature
+            self._compiled[dtypes] = run
+        return self._compiled[dtypes]
+
+    def _library(self, dtypes: tuple[torch.dtype, ...]) -> ctypes.CDLL | None:
+        try:
+            text = self._text(dtypes=dtypes)
+        except (UnsupportedOperation, fx.proxy.TraceError) as error:
+            build.warn(f"one of them has no such form: {error}")
+            return None
+        return build.library(text)
+
+    def __call__(
+        self,
+        tensors: Sequence[Tensor],
+        parameters: Sequence[Tensor],
+        scalars: Sequence[float] = (),
+        *,
+        axis: int | None = None,
+        out: Tensor | None = None,
+    ) -> tuple[Tensor | None, list[Tensor]] | None:
+        """The written tensor and the sums, or None where there is no compiled form.
+
+        Args:
+            tensors: of one shape; the last one gives type and memory order.
+            parameters: 0-d, or ``[channels]`` along ``axis``.
+            out: where to write; may be one of ``tensors`` if it has the order of the last.
+        """
+        x = tensors[-1]
+        run = self.compiled((x.dtype, *[p.dtype for p in parameters]))
+        if run is None:
+            return None
+        size = x.numel()
+        shape = (1, 1, size)
+        if axis is not None and any(p.dim() for p in parameters):
+            shape = (prod(x.shape[:axis]), x.shape[axis], prod(x.shape[axis:][1:]))
+        if not x.is_contiguous() and not (shape[0] == 1 and is_channels_last(x)):
+            x = x.contiguous()
+        kept = [x]  # what the loop reads must live until it is done
+        arguments: list[Any] = []
+        for tensor in tensors[:-1]:
+            if tensor.stride() != x.stride() or tensor.dtype is not x.dtype:
+                tensor = torch.empty_like(x).copy_(tensor)
+            kept.append(tensor)
+            arguments.append(tensor.data_ptr())
+        arguments.append(x.data_ptr())
+        if self._writes:
+            if out is None or out.stride() != x.stride():
+                out = torch.empty_like(x)
+            arguments.append(out.data_ptr())
+        for parameter in parameters:
+            if not parameter.is_contiguous():
+                parameter = parameter.contiguous()
+                kept.append(parameter)
+            arguments += [parameter.data_ptr(), 1 if parameter.dim() else 0]
+        totals = []
+        for index in self._sums:
+            like = parameters[index]
+            totals.append(torch.empty(like.shape, dtype=x.dtype))
+            arguments += [totals[-1].data_ptr(), 1 if like.dim() else 0]
+        run(*arguments, *scalars, *shape, torch.get_num_threads() if size > SERIAL else 1)
+        return out, totals
+
+
+def is_channels_last(x: Tensor) -> bool:
+    """Dense, with the first axis outermost, but not in the order of the axes."""
+    return (x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last)) or (
+        x.dim() == 5 and x.is_contiguous(memory_format=torch.channels_last_3d)
+    )

@@ -1,0 +1,30 @@
+"""From records to the paper's numbers, and to what they are worth; pure functions without dependencies."""
+
+from mqbench.metrics.agreement import Agreement as Agreement
+from mqbench.metrics.agreement import agreement as agreement
+from mqbench.metrics.cells import ACADEMIC as ACADEMIC
+from mqbench.metrics.cells import Cell as Cell
+from mqbench.metrics.cells import Robustness as Robustness
+from mqbench.metrics.cells import accuracy as accuracy
+from mqbench.metrics.cells import architecture_robustness as architecture_robustness
+from mqbench.metrics.cells import cell as cell
+from mqbench.metrics.cells import cells as cells
+from mqbench.metrics.cells import float_accuracy as float_accuracy
+from mqbench.metrics.cells import hardware_gap as hardware_gap
+from mqbench.metrics.cells import hardware_robustness as hardware_robustness
+from mqbench.metrics.confidence import Interval as Interval
+from mqbench.metrics.confidence import bootstrap_interval as bootstrap_interval
+from mqbench.metrics.confidence import mean_interval as mean_interval
+from mqbench.metrics.paired import Comparison as Comparison
+from mqbench.metrics.paired import compare as compare
+from mqbench.metrics.paired import holm as holm
+from mqbench.metrics.paired import indistinguishable as indistinguishable
+from mqbench.metrics.rank import kendall as kendall
+from mqbench.metrics.rank import spearman as spearman
+from mqbench.metrics.spread import architecture_means as architecture_means
+from mqbench.metrics.spread import hardware_means as hardware_means
+from mqbench.metrics.spread import spread_across_algorithms as spread_across_algorithms
+from mqbench.metrics.stability import Stability as Stability
+from mqbench.metrics.stability import rank_stability as rank_stability
+from mqbench.metrics.wins import accuracy_wins as accuracy_wins
+from mqbench.metrics.wins import gap_wins as gap_wins

@@ -1,0 +1,136 @@
+"""What a setting names, as objects: architecture, data, recipe, plan; checked before any compute."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+from torch import nn
+
+from mqbench import architectures as architecture_catalog
+from mqbench import data as dataset_catalog
+from mqbench import observers as observer_catalog
+from mqbench.architectures._base import Architecture, Recipe
+from mqbench.backends._base import Overrides
+from mqbench.data._base import Dataset, Splits
+from mqbench.errors import IncompatibleError, RequestError
+from mqbench.plan import Plan
+from mqbench.quantizer import Role
+from mqbench.record import FLOAT, Setting
+from mqbench.weights import check_weights, load_float_network
+
+
+@dataclass(frozen=True)
+class RunTask:
+    """The objects that a setting names."""
+
+    architecture: Architecture
+    splits: Splits
+    recipe: Recipe
+
+    @classmethod
+    def of(cls, setting: Setting, data: str | None, workers: int | None = None) -> "RunTask":
+        """Open the dataset, to be read by so many processes, and work out the recipe."""
+        architecture: Architecture = architecture_catalog[setting.architecture]
+        dataset: Dataset = dataset_catalog[setting.dataset]  # type: ignore[index]
+        splits = dataset.open(data, architecture.preprocessing(setting.weights))
+        splits.train.workers = splits.test.workers = workers
+        return cls(architecture, splits, recipe_of(setting))
+
+    def float_network(self, weights: str | None) -> tuple[nn.Module, str | None]:
+        """The float network, and the fingerprint of its weights if they are given rather than random."""
+        classes, channels = self.splits.classes, self.splits.image_shape[0]
+        if weights is None:
+            return self.architecture.build(classes, channels), None
+        given = load_float_network(self.architecture, weights, classes, channels)
+        return given.model, given.fingerprint
+
+
+def plan_of(setting: Setting) -> Plan:
+    """The quantization of a setting."""
+    assert setting.backend is not None
+    assert setting.bits is not None
+    return Plan.make(
+        backend=setting.backend,
+        algorithm=setting.algorithm,
+        bits=setting.bits,
+        bn_folding=setting.bn_folding,
+        graph=setting.graph,
+        first_last_bits=setting.first_last_bits,
+        overrides=Overrides(**setting.overrides),
+    )
+
+
+def recipe_of(setting: Setting) -> Recipe:
+    """The architecture's recipe with the setting's overrides.
+
+    A float network that is given, rather than trained, is trained no further unless the setting says so.
+
+    Raises:
+        RequestError: a global batch that is no multiple of the batch size.
+    """
+    architecture: Architecture = architecture_catalog[setting.architecture]
+    is_float = setting.algorithm == FLOAT
+    recipe = architecture.float_recipe if is_float else architecture.recipe
+    if is_float and setting.weights is not None:
+        recipe = replace(recipe, epochs=0)
+    for name in ("epochs", "learning_rate", "weight_decay", "batch_size", "calibration_images"):
+        value = getattr(setting, name)
+        if value is not None:
+            recipe = replace(recipe, **{name: value})
+    if setting.global_batch is not None:
+        devices, rest = divmod(setting.global_batch, recipe.batch_size)
+        if rest or not devices:
+            raise RequestError(
+                f"global_batch must be a multiple of batch_size, got {setting.global_batch} with batch_size "
+                f"{recipe.batch_size}"
+            )
+        recipe = replace(recipe, devices=devices)
+    return recipe
+
+
+def validate(settings: Iterable[Setting], data: str | None = None, *, need_data: bool = True) -> None:
+    """Check that every setting can run, before any compute.
+
+    Args:
+        settings: of the runs.
+        data: folder of the datasets.
+        need_data: the data must be there now.
+
+    Raises:
+        UnknownNameError: a name that is not in its catalog.
+        IncompatibleError: an algorithm, backend, folding and graph that cannot go together.
+        RequestError: data that is not there, or a batch that cannot be made.
+    """
+    seen = set()
+    datasets = set()
+    for setting in settings:
+        same = setting.model_copy(update={"seed": 0, "epochs": None, "steps": None})
+        if same in seen:
+            continue
+        seen.add(same)
+        recipe_of(setting)
+        if setting.weights is not None:
+            check_weights(architecture_catalog[setting.architecture], setting.weights)
+        if setting.dataset not in datasets:
+            datasets.add(setting.dataset)
+            dataset: Dataset = dataset_catalog[setting.dataset]  # type: ignore[index]
+            if need_data:
+                dataset.check(data)
+        if setting.algorithm != FLOAT:
+            _check_calibration(setting, plan_of(setting))
+
+
+def _check_calibration(setting: Setting, plan: Plan) -> None:
+    """Refuse a calibration that does not exist, or that the algorithm would not look at."""
+    chosen: tuple[tuple[Role, str | None], ...] = (
+        ("weight", setting.weight_calibration),
+        ("activation", setting.activation_calibration),
+    )
+    for role, name in chosen:
+        if name is None:
+            continue
+        observer_catalog.check(name)
+        if not plan.method.quantizer_class(role).uses_observer:
+            raise IncompatibleError(
+                f"{setting.algorithm!r} takes the {role} range from its own rule, so {role}_calibration={name!r} "
+                "would change nothing; leave it out"
+            )

@@ -1,0 +1,67 @@
+"""Where a training that was killed goes on: model, optimizer, step, curve and random state, in one file."""
+
+import os
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mqbench.errors import StoreError
+
+VERSION = 1
+
+
+class Checkpoint:
+    """A file that is there as a whole or not at all.
+
+    Args:
+        path: of the file; its folder is made when it is first written.
+        minutes: least time between two writes that are only due to time.
+    """
+
+    def __init__(self, path: Path, minutes: float = 10.0) -> None:
+        self.path = path
+        self.seconds = minutes * 60
+        self._last = time.monotonic()
+
+    @property
+    def is_due(self) -> bool:
+        """It is time for another write."""
+        return time.monotonic() - self._last >= self.seconds
+
+    def save(self, state: Mapping[str, Any]) -> None:
+        """Write tensors, numbers and strings; the file of before stays until this one is on disk.
+
+        Raises:
+            StoreError: it cannot be written.
+        """
+        new = self.path.with_name(f".{self.path.name}.{os.getpid()}")
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with new.open("wb") as file:
+                torch.save({"version": VERSION, **state}, file)
+                file.flush()
+                os.fsync(file.fileno())
+            new.replace(self.path)
+        except (OSError, RuntimeError) as error:
+            new.unlink(missing_ok=True)
+            raise StoreError(f"cannot write checkpoint {self.path}: {error}") from error
+        self._last = time.monotonic()
+
+    def load(self) -> dict[str, Any] | None:
+        """What was saved last, or None; a file that is damaged or of another version counts as none."""
+        try:
+            state = torch.load(self.path, map_location="cpu", weights_only=True)
+        except FileNotFoundError:
+            return None
+        except Exception:  # torch raises many kinds; a run that starts anew loses time, not results
+            return None
+        return state if isinstance(state, dict) and state.get("version") == VERSION else None
+
+    def remove(self) -> None:
+        """The run has its record; what a process that was killed while it wrote has left goes too."""
+        self.path.unlink(missing_ok=True)
+        for left in self.path.parent.glob(f".{self.path.name}.*"):
+            left.unlink(missing_ok=True)

@@ -1,0 +1,90 @@
+"""`mqbench quantize` and `mqbench verify`, with everything real: training, engine, files."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from mqbench import cli
+
+pytest.importorskip("onnxruntime")
+Run = Callable[[str], tuple[int, str, str]]
+QUANTIZE = "quantize digits_resnet --dataset digits --backend fbgemm --float-epochs 1 --images 64"
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    monkeypatch.chdir(tmp_path)
+
+    def call(command: str) -> tuple[int, str, str]:
+        code = cli.main(command.split())
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return call
+
+
+def test_from_a_network_to_a_certificate_and_back(run: Run, tmp_path: Path) -> None:
+    code, out, err = run(f"{QUANTIZE} --export out")
+    assert (code, err) == (0, "")
+    assert "bar passed: exact 1" in out
+    assert "None of the computation fell back to float" in out
+    certificate = json.loads((tmp_path / "out" / "certificate.json").read_text())
+    assert certificate["images"] == 64
+    assert certificate["accuracy"]["engine"] == certificate["accuracy"]["integer"] > 50
+    assert abs(certificate["accuracy"]["simulated"] - certificate["accuracy"]["float"]) < 10
+    code, out, _ = run("verify out")
+    assert code == 0
+    assert "files unchanged; 8 images on onnxruntime" in out
+    assert "100.0000 % of the integers equal" in out
+    code, out, _ = run("verify out --json --require steps=-1")
+    assert code == 1
+    assert json.loads(out)["missed"][0].startswith("x.quantize (quantize): off by 0 steps")
+    (tmp_path / "out" / "model.onnx").write_bytes(b"")
+    code, _, err = run("verify out")
+    assert code == 2
+    assert "model.onnx is not the file that was certified" in err
+
+
+def test_training_and_a_missed_bar(run: Run, tmp_path: Path) -> None:
+    code, out, _ = run(f"{QUANTIZE} --export out --epochs 1 --bits 4 --require drop=-1 --json")
+    assert code == 1
+    certificate = json.loads(out)
+    assert certificate["network"]["algorithm"] == "lsq"
+    assert certificate["network"]["weight_bits"] == 4
+    assert certificate["missed"] == ["the engine loses 0.00 points of accuracy, -1 allowed"] or (
+        "points of accuracy" in certificate["missed"][0]
+    )
+    assert (tmp_path / "out" / "certificate.md").read_text().count("**Missed.**") == 1
+
+
+@pytest.mark.parametrize(
+    ("extra", "message"),
+    [
+        ("--backend fbgem --export out", "unknown backend 'fbgem'"),
+        ("--backend fbgemm --bits 16 --export out", "compute with up to 8 bits, got 16"),
+        ("--backend academic --algorithm apot --bits 4 --export out", "no integer form"),
+        ("--backend fbgemm --algorithm float --export out", "float"),
+        ("--backend fbgemm --require perfect --export out", "require must be one of"),
+        ("--backend fbgemm --runtime onnx --export out", "unknown runtime 'onnx'"),
+        ("--backend fbgemm --export full", "exists already and is not empty"),
+        ("--backend fbgemm --export out --skip conv9", "cannot skip 'conv9'"),
+    ],
+)
+def test_requests_that_cannot_work(extra: str, message: str, run: Run, tmp_path: Path) -> None:
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "file").touch()
+    code, _, err = run(f"quantize digits_resnet --dataset digits --float-epochs 1 {extra}")
+    assert code == 2
+    assert message in err
+    assert not (tmp_path / "out").exists()
+
+
+def test_images_are_needed(run: Run) -> None:
+    code, _, err = run("quantize digits_resnet --backend fbgemm --export out")
+    assert code == 2
+    assert "give --dataset NAME, or --data FOLDER" in err
+    code, _, err = run("verify nowhere")
+    assert code == 2
+    assert "give a folder from mqbench quantize" in err

@@ -1,0 +1,151 @@
+"""Artifacts: a folder that proves itself, and says what is wrong with it."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from deployed import converted
+from mqbench.deploy.artifact import Request, make, open_again, verify_again
+from mqbench.deploy.certificate import Certificate, sha256
+from mqbench.deploy.lowering import lower
+from mqbench.deploy.program import Program
+from mqbench.deploy.requirement import Requirement, is_all_integer
+from mqbench.errors import RequestError
+from networks import images
+
+pytest.importorskip("onnxruntime")
+
+
+def artifact(folder: Path, backend: str = "fbgemm", **request: Any) -> Certificate:
+    program = lower(converted("basic", backend))
+    x = images(6, seed=8)
+    return make(
+        program,
+        [(x, x.sum((1, 2, 3)).long() % 10)],
+        [x[:2]],
+        Request(folder=folder, **request),
+        network={"architecture": "basic"},
+        accuracy={"float": 50.0},
+    )
+
+
+def test_a_certificate_says_what_was_found(tmp_path: Path) -> None:
+    certificate = artifact(tmp_path / "out")
+    assert certificate["missed"] == []
+    assert certificate["agreement"]["integer_and_engine"]["integers"]["exact_fraction"] == 1.0
+    assert certificate["agreement"]["integer_and_engine"]["output"]["sqnr_db"] is None
+    assert set(certificate["accuracy"]) == {"float", "simulated", "integer", "engine"}
+    assert certificate["accuracy"]["integer"] == certificate["accuracy"]["engine"]
+    layers = {layer["name"]: layer for layer in certificate["layers"]}
+    assert layers["stem.0"]["precision"] == "integer"
+    assert certificate["network"]["backend"] == "fbgemm"
+    names = {path.name for path in (tmp_path / "out").iterdir()}
+    assert names == {*certificate["files"], "certificate.json", "certificate.md"}
+    for name, digest in certificate["files"].items():
+        assert sha256(tmp_path / "out" / name) == digest
+    page = (tmp_path / "out" / "certificate.md").read_text()
+    assert "**Passed.**" in page
+    assert "| stem.0 | conv2d | integer | all | 0 |" in page
+    assert [p.name for p in tmp_path.iterdir()] == ["out"]
+
+
+def test_it_is_verified_again_by_itself(tmp_path: Path) -> None:
+    artifact(tmp_path / "out")
+    agreement, missed = verify_again(tmp_path / "out")
+    assert (agreement.exact_fraction, agreement.images, missed) == (1.0, 2, [])
+    _, missed = verify_again(tmp_path / "out", require="exact=1,steps=0,drop=0")
+    assert missed == []
+
+
+def test_a_backend_with_a_form_of_its_own_gets_that_file_too(tmp_path: Path) -> None:
+    certificate = artifact(tmp_path / "out", "tensorrt")
+    assert {"model.onnx", "model.tensorrt.onnx"} <= set(certificate["files"])
+    floats = [node for node in certificate["nodes"] if node["precision"] == "float"]
+    assert {"blocks.0.b.0", "blocks.0.add"} <= {name for node in floats for name in node["operations"]}
+    assert "In float: FusedConv" in (tmp_path / "out" / "certificate.md").read_text()
+
+
+@pytest.mark.parametrize("name", ["model.onnx", "network.json", "network.safetensors", "sample.safetensors"])
+def test_every_file_is_guarded(name: str, tmp_path: Path) -> None:
+    artifact(tmp_path / "out")
+    path = tmp_path / "out" / name
+    whole = path.read_bytes()
+    for damaged in (whole[:-1], whole[: len(whole) // 2], b"", whole[:-2] + b"xx"):
+        path.write_bytes(damaged)
+        with pytest.raises(RequestError, match=f"{name} is not the file that was certified"):
+            open_again(tmp_path / "out")
+    path.unlink()
+    with pytest.raises(RequestError, match=f"{name} is missing"):
+        open_again(tmp_path / "out")
+
+
+def test_the_certificate_is_guarded(tmp_path: Path) -> None:
+    artifact(tmp_path / "out")
+    path = tmp_path / "out" / "certificate.json"
+    text = path.read_text()
+    for damaged in (text[:-10], "", "[]", "{}", text.replace('"images": 6', '"images": 7')):
+        path.write_text(damaged)
+        with pytest.raises(RequestError, match=r"certificate\.json is damaged"):
+            open_again(tmp_path / "out")
+    path.unlink()
+    with pytest.raises(
+        RequestError, match=r"cannot read .*certificate\.json.*give a folder from mqbench quantize"
+    ):
+        open_again(tmp_path / "out")
+
+
+def test_another_computation_is_noticed(tmp_path: Path) -> None:
+    artifact(tmp_path / "out")
+    path = tmp_path / "out" / "certificate.json"
+    from mqbench.deploy import certificate as certificates
+
+    changed = certificates.read(path)
+    changed["sample"]["reference"] = "0" * 64
+    certificates.write(changed, path)
+    with pytest.raises(RequestError, match="gives another output here"):
+        verify_again(tmp_path / "out")
+
+
+def test_a_bar_that_is_missed_says_where(tmp_path: Path) -> None:
+    certificate = artifact(tmp_path / "out", require="exact=1.1")
+    assert certificate["missed"][0] == (
+        "x.quantize (quantize): 1.000000 of 2592 integers equal on the engine's own inputs, 1.1 required"
+    )
+    assert "**Missed.** x.quantize" in (tmp_path / "out" / "certificate.md").read_text()
+    assert json.loads((tmp_path / "out" / "certificate.json").read_text())["missed"] == certificate["missed"]
+
+
+def program(backend: str) -> Program:
+    return lower(converted("basic", backend))
+
+
+def test_bars() -> None:
+    assert is_all_integer(program("fbgemm"))
+    assert not is_all_integer(program("tensorrt"))
+    assert Requirement.parse("auto", program("fbgemm")) == Requirement.parse("exact")
+    assert Requirement.parse("auto", program("tensorrt")) == Requirement(exact=0.999, steps=1)
+    assert Requirement.parse("steps=2, drop=0.5") == Requirement(steps=2, drop=0.5)
+    for wrong in ("perfect", "steps=much", "steps", "speed=1", ""):
+        with pytest.raises(
+            RequestError, match="require must be one of auto, exact, one-step, none, or NAME=NUMBER"
+        ):
+            Requirement.parse(wrong)
+
+
+def test_refusals_before_any_compute(tmp_path: Path) -> None:
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "file").touch()
+    with pytest.raises(RequestError, match="exists already and is not empty"):
+        Request(folder=tmp_path / "full").check()
+    with pytest.raises(RequestError, match="unknown runtime"):
+        Request(folder=tmp_path / "out", runtime="tensorflow").check()
+    with pytest.raises(RequestError, match="require must be"):
+        Request(folder=tmp_path / "out", require="all").check()
+
+
+def test_nothing_is_left_of_a_folder_that_failed(tmp_path: Path) -> None:
+    with pytest.raises(RequestError, match="at least one batch"):
+        make(program("fbgemm"), [], [images(1)], Request(folder=tmp_path / "out"), network={})
+    assert list(tmp_path.iterdir()) == []

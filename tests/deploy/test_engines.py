@@ -1,0 +1,220 @@
+"""OpenVINO, PyTorch's x86 kernels and TVM against the integer reference, their faults and their cures."""
+
+import builtins
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+import mqbench
+from deployed import converted
+from mqbench.deploy import runtimes
+from mqbench.deploy.agreement import Agreement
+from mqbench.deploy.lowering import lower
+from mqbench.errors import IncompatibleError, RequestError
+from networks import Basic, images, trained
+
+ENGINES = {"openvino": "openvino", "tvm": "tvm"}  # whose module may be missing
+CASES = [
+    ("basic", "fbgemm", 8, "torch_fbgemm"),
+    ("basic", "fbgemm", 4, "torch_x86"),
+    ("concat", "snpe", 8, "torch_fbgemm"),
+    ("inverted", "tvm", 8, "torch_onednn"),
+    ("basic", "tensorrt", 8, "torch_onednn"),
+    ("squeeze", "acl", 8, "torch_x86"),
+    ("halves", "tvm", 8, "torch_onednn"),
+    ("padded", "snpe", 8, "torch_fbgemm"),
+    ("squeeze", "fbgemm", 8, "torch_x86"),
+    ("basic", "tvm", 8, "openvino"),
+    ("basic", "tensorrt", 8, "openvino"),
+    ("squeeze", "acl", 8, "openvino"),
+    ("concat", "fbgemm", 4, "openvino"),
+    pytest.param("basic", "tvm", 8, "tvm", marks=pytest.mark.slow),
+    pytest.param("inverted", "fbgemm", 4, "tvm", marks=pytest.mark.slow),  # TVM takes its time to compile
+    pytest.param("concat", "snpe", 8, "tvm", marks=pytest.mark.slow),
+]
+
+
+def engine(name: str) -> Any:
+    if name in ENGINES:
+        pytest.importorskip(ENGINES[name])
+    return runtimes[name]  # type: ignore[index]
+
+
+def verified(network: Any, runtime: str, **options: Any) -> Agreement:
+    engine(runtime)
+    return mqbench.verify(network, [images(4, seed=3)], runtime=runtime, **options)
+
+
+@pytest.mark.parametrize(("net", "backend", "bits", "runtime"), CASES)
+def test_layer_by_layer_within_one_step(net: str, backend: str, bits: int, runtime: str) -> None:
+    found = verified(converted(net, backend, bits), runtime)
+    for layer in found.layers:
+        assert layer.local.max_steps <= 1, layer
+        assert layer.local.count - layer.local.equal <= max(1, layer.local.count // 1000), layer
+    integers = [layer.name for layer in found.layers if layer.kind in ("conv2d", "linear")]
+    assert integers
+    if backend in ("tvm", "tensorrt", "acl") or runtime != "openvino":
+        assert {found.precision(name) for name in integers} == {"integer"}
+
+
+@pytest.mark.parametrize("runtime", ["torch_fbgemm", pytest.param("tvm", marks=pytest.mark.slow)])
+def test_whole_networks_are_exact(runtime: str) -> None:
+    """The arithmetic that these runtimes state is the engine's own, rounding for rounding."""
+    found = verified(converted("basic", "fbgemm"), runtime)
+    assert found.exact_fraction == 1.0
+    assert found.sqnr_db > 100
+
+
+@pytest.mark.parametrize("backend", ["tvm", "snpe"])
+def test_the_lowering_to_relax_is_exact(backend: str) -> None:
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 4, 1))
+    found = verified(converted(net, backend), "tvm")
+    assert found.exact_fraction == found.integer.output.exact_fraction == 1.0
+    assert {found.precision(name) for name in ("0", "2")} == {"integer"}
+
+
+def test_the_arithmetic_of_fbgemm_is_not_that_of_onnxruntime() -> None:
+    """Of 20,000 integers some differ when the bias is rounded to int32, none when it is not."""
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(3, 16, 3), nn.ReLU(), nn.Conv2d(16, 8, 1))
+    d = converted(net, "fbgemm", first_last_bits=8)
+    x = torch.randn(16, 3, 12, 12)
+    program = lower(d)
+    session = engine("torch_fbgemm").load(program, watch=["0"])
+    got = session.run(x)["0"]
+    own = mqbench.to_integer(d, arithmetic=engine("torch_fbgemm").arithmetic).values(x)["0"]
+    other = mqbench.to_integer(d).values(x)["0"]
+    assert got.numel() > 20_000
+    assert torch.equal(got, own)
+    assert 0 < int((got != other).sum()) < got.numel() // 100
+    assert int((got - other).abs().max()) == 1
+
+
+# -- FBGEMM's depthwise kernels -------------------------------------------------------------------------
+
+
+def saturating(channels: int, padding: int) -> nn.Module:
+    """A depthwise layer whose products are about as large as they can be."""
+    layer = nn.Conv2d(channels, channels, 3, padding=padding, groups=channels, bias=False)
+    with torch.no_grad():
+        layer.weight.copy_(torch.where(torch.rand_like(layer.weight) < 0.5, -1.0, 0.8))
+    return nn.Sequential(nn.Conv2d(3, channels, 1), nn.ReLU(), layer, nn.ReLU(), nn.Conv2d(channels, 4, 1))
+
+
+@pytest.mark.parametrize(
+    ("runtime", "channels", "backend", "saturates", "padding"),
+    [
+        ("torch_fbgemm", 8, "tvm", True, 1),
+        ("torch_fbgemm", 8, "tvm", False, 0),  # its kernel pads by half its size
+        ("torch_fbgemm", 12, "tvm", False, 1),  # no multiple of 8: another kernel
+        ("torch_x86", 8, "tvm", False, 1),  # symmetric weights go to oneDNN
+        ("torch_x86", 104, "tvm", True, 1),  # but not of more than 100 groups
+        ("torch_x86", 8, "snpe", True, 1),
+    ],
+)
+def test_saturation_is_found_named_and_cured(
+    runtime: str, channels: int, backend: str, saturates: bool, padding: int
+) -> None:
+    torch.manual_seed(0)
+    d = converted(saturating(channels, padding), backend)
+    found = verified(d, runtime)
+    worst = max(layer.local.max_steps for layer in found.layers)
+    note = next((n for n in found.notes if n.startswith("saturating depthwise kernels")), "")
+    assert (worst > 1) is saturates
+    assert ("concerns 2; seen in 1" in note) is saturates
+    cured = mqbench.cure(d, runtime=runtime)
+    again = verified(cured.program, runtime, options=cured.options)
+    assert bool(cured.applied) is saturates
+    assert max(layer.local.max_steps for layer in again.layers) <= 1
+    assert not any("saturating" in note for note in again.notes)
+
+
+# -- OpenVINO --------------------------------------------------------------------------------------------
+
+
+def test_openvino_drops_a_quantizer_and_the_other_form_keeps_it() -> None:
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(3, 32, 3, padding=1), nn.ReLU(), Basic(32, 32), nn.Conv2d(32, 8, 3))
+    d = converted(trained(net), "tvm")
+    plain = verified(d, "openvino")
+    assert any("in one kernel, without the quantizer" in note for note in plain.notes)
+    assert any(note.startswith("dropped quantizer") for note in plain.notes)
+    cured = mqbench.cure(d, runtime="openvino")
+    assert cured.options == {"form": "openvino_kept"}
+    kept = verified(cured.program, "openvino", options=cured.options)
+    assert not any("quantizer" in note for note in kept.notes)
+    assert kept.sqnr_db > plain.sqnr_db
+    assert kept.integer.output.max_difference < plain.integer.output.max_difference
+    # still one integer kernel: the arithmetic is fused into the convolution
+    node = next(n for n in kept.nodes if "2.add" in n.operations)
+    assert "2.b.0" in node.operations
+    assert node.precision == "integer"
+
+
+def test_openvino_pads_average_pools_with_the_wrong_integer() -> None:
+    d = converted("pooled", "tvm")
+    plain = verified(d, "openvino")
+    (pool,) = (layer for layer in plain.layers if layer.kind == "pool")
+    assert pool.local.max_steps > 1
+    assert any(note.startswith("padded average pool") and "seen in 1" in note for note in plain.notes)
+    cured = mqbench.cure(d, runtime="openvino")
+    again = verified(cured.program, "openvino", options=cured.options)
+    assert max(layer.local.max_steps for layer in again.layers) <= 1
+
+
+def test_openvino_runs_asymmetric_weights_in_float_and_says_so() -> None:
+    found = verified(converted("basic", "fbgemm"), "openvino")
+    assert any(note.startswith("float weights") for note in found.notes)
+    assert found.precision("blocks.0.a.0") == "float"
+
+
+def test_a_form_that_the_engine_does_not_read() -> None:
+    with pytest.raises(
+        RequestError, match="openvino reads the forms openvino, openvino_kept, got 'tensorrt'"
+    ):
+        engine("openvino").load(lower(converted("basic", "tvm")), options={"form": "tensorrt"})
+
+
+# -- refusals --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("net", "backend", "bits", "runtime", "message"),
+    [
+        ("basic", "snpe", 8, "torch_onednn", "takes symmetric weights"),
+        ("basic", "acl", 8, "torch_fbgemm", "graph 1 leaves the output of stem.0 in float"),
+        ("basic", "acl", 8, "tvm", "float islands need graph=3"),
+        ("basic", "fbgemm", 16, "torch_fbgemm", "up to 8 bits"),
+    ],
+)
+def test_networks_that_an_engine_cannot_take(
+    net: str, backend: str, bits: int, runtime: str, message: str
+) -> None:
+    program = lower(converted(net, backend, bits))
+    with pytest.raises(IncompatibleError, match=message):
+        engine(runtime).load(program)
+
+
+@pytest.mark.parametrize("name", ["openvino", "tvm"])
+def test_a_missing_engine_is_named_with_its_install_line(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = builtins.__import__
+
+    def refuse(module: str, *args: Any, **kwargs: Any) -> Any:
+        if module.partition(".")[0] == name:
+            raise ImportError(f"No module named {module!r}")
+        return real(module, *args, **kwargs)
+
+    monkeypatch.delitem(__import__("sys").modules, name, raising=False)
+    monkeypatch.setattr("importlib.import_module", lambda module: refuse(module))
+    monkeypatch.setattr(builtins, "__import__", refuse)
+    with pytest.raises(RequestError, match=rf"pip install 'mqbench\[{name}\]'"):
+        runtimes[name].require()  # type: ignore[index]
+
+
+def test_torch_engine_is_put_back() -> None:
+    before = torch.backends.quantized.engine
+    verified(converted("basic", "fbgemm"), "torch_fbgemm")
+    assert torch.backends.quantized.engine == before

@@ -1,0 +1,167 @@
+"""The fused loop of every elementwise definition against its plain torch form: values to the bit, sums to rounding."""
+
+import itertools
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from mqbench.algorithms import _clipping, dsq, lsq
+from mqbench.functional import STRAIGHT_THROUGH
+from mqbench.fused import elementwise
+from mqbench.fused.activation import Clip
+from mqbench.fused.build import compiler
+from mqbench.fused.elementwise import Affine, Before, Elementwise
+
+pytestmark = pytest.mark.skipif(compiler() is None, reason="no C++ compiler")
+
+CHANNELS = 3
+GRID = (-8, 7)
+
+
+def values(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
+
+
+def scale(channels: bool, dtype: torch.dtype) -> Tensor:
+    return torch.tensor([0.31, 0.17, 0.23], dtype=dtype) if channels else torch.tensor(0.31, dtype=dtype)
+
+
+def parameters(definition: Elementwise, channels: bool, zero_point: bool, dtype: torch.dtype) -> list[Any]:
+    s = scale(channels, dtype)
+    z = torch.round(4 * s - 2) if zero_point else None
+    if definition is _clipping.CLIPPED:
+        return [-6 * s, 5 * s, s, z]
+    return [s, z, s.double()] if definition is dsq.SOFT_STAIRCASE else [s, z]
+
+
+DEFINITIONS = {
+    "straight_through": STRAIGHT_THROUGH,
+    "lsq": lsq.AFTER_ROUNDING,
+    "lsq_premask": lsq.BEFORE_ROUNDING,
+    "dsq": dsq.SOFT_STAIRCASE,
+    "clipped": _clipping.CLIPPED,
+}
+
+
+def both(
+    monkeypatch: pytest.MonkeyPatch, definition: Elementwise, x: Tensor, *arguments: Any, **options: Any
+) -> tuple[list[Any], list[Any]]:
+    """Everything forward and backward give, fused and plain."""
+    found = []
+    gradient = values(*x.shape, seed=1, dtype=x.dtype)
+    for fused in (True, False):
+        if not fused:
+            monkeypatch.setattr(elementwise, "takes", lambda _: False)
+        y = definition.forward(x, *arguments, **options)
+        dx, affine, totals = definition.backward(gradient, x, *arguments, **options)
+        found.append([y, dx, *(affine or ()), *(t for t in totals if t is not None)])
+    return found[0], found[1]
+
+
+def agree(fused: list[Tensor], plain: list[Tensor], exact: bool = True) -> None:
+    assert len(fused) == len(plain) >= 2
+    for got, want in zip(fused[:2], plain[:2], strict=True):
+        assert torch.equal(got, want) if exact else torch.allclose(got, want, rtol=1e-5, atol=1e-6)
+    for got, want in zip(fused[2:], plain[2:], strict=True):
+        assert got.shape == want.shape
+        torch.testing.assert_close(got, want, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", DEFINITIONS)
+@pytest.mark.parametrize("zero_point", [False, True])
+@pytest.mark.parametrize("clip", [None, Clip(0.0), Clip(0.0, 1.0)])
+@pytest.mark.parametrize("channels", [False, True])
+def test_fused_is_plain(
+    monkeypatch: pytest.MonkeyPatch, name: str, zero_point: bool, clip: Clip | None, channels: bool
+) -> None:
+    definition = DEFINITIONS[name]
+    x = values(CHANNELS, 5, 1200)  # more than one block
+    x[0, 0, :3] = torch.tensor([torch.nan, torch.inf, -torch.inf])
+    given = parameters(definition, channels, zero_point, x.dtype)
+    fused, plain = both(monkeypatch, definition, x, given, GRID, axis=0, before=Before(clip=clip))
+    assert bool(fused[0][0, 0, 0].isnan())
+    fused, plain = ([r[0].nan_to_num(), r[1].nan_to_num()] for r in (fused, plain))
+    agree(fused, plain, exact=name != "dsq")
+    monkeypatch.undo()
+    agree(
+        *both(
+            monkeypatch, definition, x.nan_to_num(0.1, 3, -3), given, GRID, axis=0, before=Before(clip=clip)
+        ),
+        exact=name != "dsq",
+    )
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_any_channel_axis(monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype, axis: int) -> None:
+    shape = [4, 5, 6]
+    shape[axis] = CHANNELS
+    x = values(*shape, dtype=dtype)
+    agree(
+        *both(
+            monkeypatch,
+            lsq.AFTER_ROUNDING,
+            x,
+            parameters(lsq.AFTER_ROUNDING, True, True, dtype),
+            GRID,
+            axis=axis,
+        )
+    )
+
+
+@pytest.mark.parametrize("name", ["lsq", "clipped"])
+def test_behind_a_batch_norm(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    x, definition = values(4, CHANNELS, 8, 9), DEFINITIONS[name]
+    affine = Affine(*(values(CHANNELS, seed=s) for s in (2, 3, 4)))
+    given = parameters(definition, False, True, x.dtype)
+    before = Before(affine, Clip(0.0))
+    fused, plain = both(monkeypatch, definition, x, given, GRID, before=before)
+    agree(fused, plain)
+    assert fused[2].shape == fused[3].shape == (CHANNELS,)
+
+
+def test_memory_order_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    x = values(2, CHANNELS, 4, 5).to(memory_format=torch.channels_last)
+    given = parameters(lsq.AFTER_ROUNDING, False, False, x.dtype)
+    fused, plain = both(monkeypatch, lsq.AFTER_ROUNDING, x, given, GRID)
+    agree(fused, plain)
+    assert fused[0].is_contiguous(memory_format=torch.channels_last)
+    monkeypatch.undo()
+    agree(*both(monkeypatch, lsq.AFTER_ROUNDING, values(6, 8)[:, ::2], given, GRID))  # strided
+    monkeypatch.undo()
+    agree(*both(monkeypatch, lsq.AFTER_ROUNDING, values(0, 8), given, GRID))  # empty
+
+
+def test_sums_do_not_depend_on_threads() -> None:
+    x, gradient = values(64, 4000), values(64, 4000, seed=1)
+    given = parameters(lsq.AFTER_ROUNDING, False, True, x.dtype)
+    before = torch.get_num_threads()
+    sums = []
+    for threads in (1, 2):
+        torch.set_num_threads(threads)
+        sums.append(lsq.AFTER_ROUNDING.backward(gradient, x, given, GRID)[2])
+    torch.set_num_threads(before)
+    assert all(torch.equal(a, b) for a, b in zip(*sums, strict=True))
+
+
+def test_tanh_is_exact_to_the_last_places() -> None:
+    """The vectorised float32 tanh, over its whole range, through DSQ's slope: one definition per exponent."""
+    once = Elementwise(torch.tanh, lambda g, x: (g,), parameters=0, scalars=0)
+    x = torch.cat([sign * torch.logspace(-20, 2, 20001, base=2) for sign in (1, -1)])
+    want = torch.tanh(x.double())
+    got = once.forward(x, (), ())
+    assert ((got.double() - want).abs() <= 2 * torch.finfo(torch.float32).eps * want.abs()).all()
+    edge = once.forward(torch.tensor([0.0, torch.inf, -torch.inf, torch.nan]), (), ())
+    assert edge[:3].tolist() == [0.0, 1.0, -1.0]
+    assert bool(edge[3].isnan())
+
+
+def test_every_combination_was_compiled() -> None:
+    """Fallbacks are silent inside a process after the first; here nothing may fall back."""
+    x = values(8)
+    for definition, zero in itertools.product(DEFINITIONS.values(), (False, True)):
+        definition.forward(x, parameters(definition, False, zero, x.dtype), GRID)
+        for loop in definition._loops.values():
+            assert all(run is not None for run in loop._compiled.values())

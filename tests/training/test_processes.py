@@ -1,0 +1,140 @@
+"""Processes that train together on parts of a batch end where one process on the whole of it does."""
+
+import os
+import sys
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+import torch.distributed as dist
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+
+import mqbench
+from mqbench.architectures._base import Recipe
+from mqbench.compute import Compute
+from mqbench.data._base import Splits, TensorSplit
+from mqbench.errors import RequestError
+from mqbench.preparation import quantizers
+from mqbench.training import launch, train
+from networks import Basic, Net, images, trained
+
+RECIPE = Recipe(learning_rate=0.05, weight_decay=1e-4, batch_size=8, devices=2, epochs=1)
+TWO = Compute(accelerator="cpu", devices=2, precision="64-true")
+ONE = replace(TWO, devices=1)
+JOINT = replace(RECIPE, batch_size=16, devices=1)
+CASES = ("float", "-1", "2", "3", "4", "asynchronous")
+
+pytestmark = pytest.mark.skipif(
+    sys.platform == "win32" or not dist.is_gloo_available(), reason="no gloo here"
+)
+
+
+def splits() -> Splits:
+    x = images(64, seed=3)
+    y = (x.mean((1, 2, 3)) > 0).long()
+    return Splits(TensorSplit(x.double(), y), TensorSplit(x[:32].double(), y[:32]), 2, (3, 12, 12), "")
+
+
+def network(case: str) -> nn.Module:
+    torch.manual_seed(0)
+    net = trained(Net(Basic()))
+    if case == "float":
+        return net
+    folding = 4 if case == "asynchronous" else int(case)
+    q = mqbench.prepare(net, images(), backend="tensorrt", algorithm="lsq", bn_folding=folding)
+    mqbench.calibrate(q, [images(16)])
+    for name, fq in quantizers(q):  # a rounding of activations would amplify the last bit
+        fq.enabled = fq.role == "weight" or name.endswith("stem_0")
+        fq.requires_grad_(fq.enabled)
+    return q
+
+
+def states(fabric: Fabric, recipe: Recipe, compute: Compute, file: str) -> None:
+    """Train every case; the first process notes what it ends in (tensors do not outlive their process)."""
+    found = {}
+    for case in CASES:
+        model = network(case)
+        data = splits()
+        result = train(
+            model, data, recipe, seed=1, sync_bn=case != "asynchronous", fabric=fabric, compute=compute
+        )
+        point = result.curve[0].model_dump()
+        found[case] = {"state": model.state_dict(), "curve": point, "rank": fabric.global_rank}
+    if fabric.global_rank == 0:
+        torch.save(found, file)
+
+
+@pytest.fixture(scope="module")
+def both(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], dict[str, Any]]:
+    folder = tmp_path_factory.mktemp("states")
+    launch(TWO, states, RECIPE, TWO, str(folder / "two.pt"))
+    launch(ONE, states, JOINT, ONE, str(folder / "one.pt"))
+    two, one = (torch.load(folder / f"{name}.pt", weights_only=True) for name in ("two", "one"))
+    return two, one
+
+
+@pytest.mark.parametrize("case", CASES[:-1])
+def test_two_processes_equal_one(both: Any, case: str) -> None:
+    two, one = both[0][case], both[1][case]
+    assert two["rank"] == 0
+    assert two["state"].keys() == one["state"].keys()
+    for name, want in one["state"].items():
+        torch.testing.assert_close(two["state"][name], want, rtol=1e-8, atol=1e-9, msg=name)
+    assert two["curve"]["test_accuracy"] == one["curve"]["test_accuracy"]
+    assert two["curve"]["train_accuracy"] == one["curve"]["train_accuracy"]
+    assert two["curve"]["train_loss"] == pytest.approx(
+        one["curve"]["train_loss"], rel=1e-6
+    )  # logits come back as float32
+
+
+def test_asynchronous_statistics_differ(both: Any) -> None:
+    one, two = both[1]["4"]["state"], both[0]["asynchronous"]["state"]
+    assert any(not torch.allclose(one[name], two[name]) for name in one if "running" in name)
+
+
+def frozen() -> Any:
+    """Nothing of it depends on the batch that an image is in."""
+    torch.manual_seed(0)
+    net = trained(Net(Basic()))
+    q = mqbench.prepare(net, images(), backend="tensorrt", algorithm="lsq", bn_folding=1)
+    mqbench.calibrate(q, [images(16)])
+    return q.double()
+
+
+def test_accumulation_equals_the_global_batch() -> None:
+    found: list[dict[str, Tensor]] = []
+    for recipe in (replace(RECIPE, batch_size=4, devices=4), JOINT):
+        q = frozen()
+        launch(
+            ONE,
+            lambda fabric, q=q, recipe=recipe: train(q, splits(), recipe, seed=1, fabric=fabric, compute=ONE),
+        )
+        found.append(q.state_dict())
+    for name, want in found[1].items():
+        torch.testing.assert_close(found[0][name], want, rtol=1e-8, atol=1e-9, msg=name)
+
+
+def test_a_global_batch_that_cannot_be_cut_is_refused() -> None:
+    with pytest.raises(RequestError, match="global batch of 24 images"):
+        train(network("float"), splits(), replace(RECIPE, batch_size=8, devices=3), seed=0, fabric=_Pretend())  # type: ignore[arg-type]
+
+
+class _Pretend:
+    """A fabric of two processes, as far as the plan of batches looks at it."""
+
+    world_size, device = 2, torch.device("cpu")
+
+
+def test_several_nodes_are_started_from_outside() -> None:
+    assert "RANK" not in os.environ
+    with pytest.raises(RequestError, match="torchrun --nnodes 3 --nproc-per-node 1"):
+        launch(Compute(accelerator="cpu", nodes=3), lambda fabric: None)
+
+
+def test_an_accelerator_that_is_not_there_is_refused() -> None:
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    with pytest.raises(RequestError, match="cannot use 1 x gpu"):
+        launch(Compute(accelerator="gpu"), lambda fabric: None)
