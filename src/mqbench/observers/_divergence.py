@@ -147,7 +147,7 @@ def counts_of(rows: Tensor, candidates: Candidates) -> Tensor:
                 cell.masked_fill_(piece == 0, 0)
             height = len(piece)
             cell += torch.arange(0, height * size, size, dtype=torch.int32, device=cell.device)[:, None]
-            tally = torch.bincount(cell.view(-1), minlength=height * size).view(height, size)
+            tally = torch.bincount(cell.flatten(), minlength=height * size).view(height, size)
             found[channels] += tally.to(dtype)
     found[:, 0] = 0
     return found

@@ -12,6 +12,7 @@ from typing import Self
 import torch
 from torch import Tensor
 
+from mqbench.observers._counting import count as counted
 from mqbench.observers._curve import Curve
 from mqbench.observers._statistic import Piece, Statistic
 
@@ -59,6 +60,16 @@ class Histogram(Statistic):
             cell += torch.arange(0, height * size, size, dtype=torch.int32, device=cell.device)[:, None]
         found = torch.bincount(cell.flatten(), minlength=height * size)
         self.counts[piece.channels, first:] += found.reshape(height, size)
+
+    def add_all(self, rows: Tensor) -> tuple[Tensor, Tensor] | None:
+        """Count a single row by the compiled pass, if there is one."""
+        found = counted(rows, self.half, MIN_EXPONENT) if len(rows) == 1 else None
+        if found is None:
+            return None
+        counts, exponent, ends = found
+        if not bool(ends.isnan().any()):
+            self.merge(Histogram(counts[None], exponent[None].long()))
+        return ends[:1], ends[1:]
 
     def merge(self, later: "Histogram") -> None:
         """Add up two histograms; ``later`` may change its range."""

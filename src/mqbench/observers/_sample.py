@@ -31,6 +31,10 @@ class Sample(Statistic):
         if self.histogram is not None:
             self.histogram.add(piece)
 
+    def add_all(self, rows: Tensor) -> tuple[Tensor, Tensor] | None:
+        """Count all values at once, if they are not kept and there is a way."""
+        return None if self.histogram is None else self.histogram.add_all(rows)
+
     def merge(self, later: "Sample") -> None:
         """Keep the values of both while they are few."""
         values = self._values + later._values

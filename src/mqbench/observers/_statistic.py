@@ -49,6 +49,10 @@ class Statistic(ABC):
     def add(self, piece: Piece) -> None:
         """Take in one piece of the batch; every value of the batch comes once."""
 
+    def add_all(self, rows: Tensor) -> tuple[Tensor, Tensor] | None:
+        """Take in a whole batch at once, if there is a faster way; smallest and largest of each row."""
+        return None
+
     @abstractmethod
     def merge(self, later: Self) -> None:
         """Take in the statistic of another batch."""
@@ -66,7 +70,10 @@ def blocks(rows: Tensor, size: int | None = None) -> Iterator[tuple[slice, list[
 
 
 def scan(rows: Tensor, statistic: Statistic | None) -> tuple[Tensor, Tensor] | None:
-    """Show every piece to ``statistic``; smallest and largest of each row, or None if one is not finite."""
+    """Show every value to ``statistic``; smallest and largest of each row, or None if one is not finite."""
+    at_once = None if statistic is None else statistic.add_all(rows)
+    if at_once is not None:
+        return at_once if all(bool(end.isfinite().all()) for end in at_once) else None
     ranges = []
     for channels, pieces in blocks(rows):
         ends = []
