@@ -1,10 +1,11 @@
-"""Cost of calibrating ResNet-18 with each observer, as a share of the float forward pass.
+"""Cost of calibrating ResNet-18, weights and activations, over one float forward pass of the same images.
 
-Captures every convolution's input (the tensors that an activation quantizer sees), then times the
-forward pass and each observer's observe and qparams over all of them, in interleaved rounds on one thread,
-and prints the medians. Random weights: only the shapes and the ReLU zeros matter here.
+Every measurement of `mqbench.calibrate` follows one of the float network; their ratio less 1 is what the
+observers cost, and the median over the rounds is printed. Random weights, whose batch-norm statistics are made to
+fit: only shapes, ReLU zeros and bell-shaped values matter here. The clock is that of the process, which other
+processes lengthen less; it adds up threads.
 
-    python benchmarks/calibration.py --images 64 --batch 16 --rounds 5
+    python benchmarks/calibration.py --backends acl,fbgemm,snpe --bits 4,8 --rounds 5
 """
 
 import argparse
@@ -16,92 +17,87 @@ import timm
 import torch
 from torch import Tensor, nn
 
-import mqbench.observers
-from mqbench.scheme import QuantScheme
+import mqbench
+from mqbench.preparation import quantizers
 
 
-def captured(model: nn.Module, batches: list[Tensor]) -> dict[str, list[Tensor]]:
-    """The distinct tensors that enter convolutions, by the first that reads them."""
-    inputs: dict[str, list[Tensor]] = {}
-    seen: set[int] = set()
+def network() -> nn.Module:
+    """ResNet-18 with the batch-norm statistics of noise."""
+    model: nn.Module = timm.create_model("resnet18").train()
+    for _ in range(3):
+        model(torch.randn(8, 3, 224, 224))
+    return model.eval()
 
-    def keep(name: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
-        def hook(_: nn.Module, args: tuple[Tensor, ...]) -> None:
-            if id(args[0]) not in seen:
-                seen.add(id(args[0]))
-                alive.append(args[0])
-                inputs.setdefault(name, []).append(args[0].clone())
 
-        return hook
+def seconds(work: Callable[[], object], clock: Callable[[], float]) -> float:
+    """Time of one call."""
+    start = clock()
+    work()
+    return clock() - start
 
-    modules = [(name, module) for name, module in model.named_modules() if isinstance(module, nn.Conv2d)]
-    handles = [module.register_forward_pre_hook(keep(name)) for name, module in modules]
-    for batch in batches:
-        alive: list[Tensor] = []  # ids are unique only while the tensors live
-        seen.clear()
-        model(batch)
+
+def observed(q: nn.Module, batch: Tensor) -> int:
+    """Values that the activation quantizers see in one batch."""
+    seen: list[int] = []
+    handles = [
+        fq.register_forward_pre_hook(lambda _, args: seen.append(args[0].numel()))
+        for _, fq in quantizers(q)
+        if fq.role == "activation"
+    ]
+    with mqbench.quantization_off(q):
+        q(batch)
     for handle in handles:
         handle.remove()
-    return inputs
+    return sum(seen)
 
 
-def seconds(work: Callable[[], object]) -> float:
-    """Wall time of one call."""
-    start = time.perf_counter()
-    work()
-    return time.perf_counter() - start
-
-
-def observe(name: str, inputs: dict[str, list[Tensor]]) -> None:
-    """Calibrate every tensor with one observer."""
-    for tensors in inputs.values():
-        observer = mqbench.observers[name](QuantScheme(bits=8, symmetric=False))
-        for x in tensors:
-            observer.observe(x)
-        observer.qparams()
-
-
-def observe_weights(name: str, weights: list[Tensor]) -> None:
-    """Calibrate every weight, per channel."""
-    for weight in weights:
-        observer = mqbench.observers[name](QuantScheme(bits=8, per_channel=True), channel_axis=0)
-        observer.observe(weight)
-        observer.qparams()
+def options() -> argparse.Namespace:
+    """What the command line says."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--backends", default="acl,fbgemm,snpe")
+    parser.add_argument("--bits", default="4,8")
+    parser.add_argument("--observers", default=",".join(mqbench.observers))
+    parser.add_argument("--images", type=int, default=64)
+    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--clock", choices=["process_time", "perf_counter"], default="process_time")
+    return parser.parse_args()
 
 
 @torch.no_grad()
 def main() -> None:
     """Time and print."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--images", type=int, default=64)
-    parser.add_argument("--batch", type=int, default=16)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--threads", type=int, default=1)
-    options = parser.parse_args()
-    torch.set_num_threads(options.threads)
+    chosen = options()
+    torch.set_num_threads(chosen.threads)
     torch.manual_seed(0)
-    model = timm.create_model("resnet18").eval()
-    images = torch.randn(options.images, 3, 224, 224)
-    batches = [images[start : start + options.batch] for start in range(0, len(images), options.batch)]
-    inputs = captured(model, batches)
-    weights = [module.weight for module in model.modules() if isinstance(module, nn.Conv2d | nn.Linear)]
-    elements = sum(x.numel() for tensors in inputs.values() for x in tensors)
-    print(f"{len(inputs)} tensors, {elements / 1e6:.0f} M elements, {options.threads} thread(s)")
-
-    jobs: dict[str, Callable[[], object]] = {"forward": lambda: [model(batch) for batch in batches]}
-    for name in mqbench.observers:
-        jobs[name] = lambda name=name: observe(name, inputs)  # type: ignore[misc]
-        jobs[f"{name}, all weights"] = lambda name=name: observe_weights(name, weights)  # type: ignore[misc]
-    times: dict[str, list[float]] = {name: [] for name in jobs}
-    for _ in range(options.rounds):
-        for name, job in jobs.items():
-            times[name].append(seconds(job))
-    forward = statistics.median(times["forward"])
-    for name, taken in times.items():
-        middle = statistics.median(taken)
-        print(f"{name:24s} {middle:7.3f} s  {middle / forward:6.3f} x forward")
+    clock = getattr(time, chosen.clock)
+    model = network()
+    batches = list(torch.randn(chosen.images, 3, 224, 224).split(chosen.batch))
+    jobs: dict[tuple[str, str, str], Callable[[], object]] = {}
+    for backend in chosen.backends.split(","):
+        for bits in chosen.bits.split(","):
+            q = mqbench.prepare(model, batches[0][:2], backend=backend, algorithm="ptq", bits=int(bits))
+            values = sum(observed(q, batch) for batch in batches)
+            print(
+                f"{backend}, {bits} bits: {values / 1e6:.0f} M activation values, {chosen.threads} thread(s)"
+            )
+            for name in chosen.observers.split(","):
+                jobs[backend, bits, name] = lambda q=q, name=name: mqbench.calibrate(  # type: ignore[misc]
+                    q, batches, weights=name, activations=name
+                )
+    ratios: dict[tuple[str, str, str], list[float]] = {job: [] for job in jobs}
+    forwards = []
+    for _ in range(chosen.rounds):
+        for job, work in jobs.items():
+            forwards.append(seconds(lambda: [model(batch) for batch in batches], clock))
+            ratios[job].append(seconds(work, clock) / forwards[-1] - 1)
+    print(f"float forward pass: {statistics.median(forwards):.2f} s")
+    for (backend, bits, name), found in ratios.items():
+        low, middle, high = min(found), statistics.median(found), max(found)
+        print(f"{middle:6.3f} x forward ({low:.3f} to {high:.3f})  {backend:10s} {bits:>2s} bits  {name}")
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """Every method against SPEC section 8 as written, and its histogram against all values."""
 
+import sys
 from typing import Any
 
 import calibration_reference as reference
@@ -11,11 +12,16 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from mqbench import observers
-from mqbench.observers import _bins, _mse_loss
-from mqbench.observers._divergence import BINS, Binned
+from mqbench.functional import SCALE_FLOOR
+from mqbench.observers import _search
+from mqbench.observers._divergence import Divergence, counts_of
 from mqbench.observers._histogram import Histogram
 from mqbench.observers._sample import SampledObserver
-from mqbench.observers._search import Ranges
+from mqbench.observers._search import COUNT, SLACK, Candidates
+from mqbench.observers._squared_error import loss_of_values
+from mqbench.observers._squared_error_bound import bound_of_values
+from mqbench.observers._statistic import scan
+from mqbench.observers.kld import ERROR as KLD_ERROR
 from mqbench.scheme import QParams, QuantScheme
 
 CATALOG: Any = observers
@@ -110,6 +116,28 @@ def test_first_of_equal_losses(name: str) -> None:
     assert observed(name, x, scheme).scale == scale
 
 
+def candidates_for(rows: Tensor, scheme: QuantScheme) -> Candidates:
+    lo, hi = zip(*(reference.widest(row.numpy(), scheme) for row in rows), strict=True)
+    return Candidates(torch.tensor(lo).double(), torch.tensor(hi).double(), scheme)
+
+
+@pytest.mark.parametrize("scheme", [*SCHEMES, QuantScheme(bits=11, symmetric=False)], ids=described)
+def test_losses_of_all_candidates(scheme: QuantScheme) -> None:
+    """Nearly all: where a bin's centre lies on a threshold, a last digit decides about its level."""
+    rows = torch.stack([data(x, scheme) for x in distributions(1)])
+    candidates = candidates_for(rows, scheme)
+    pairs = torch.arange(len(rows) * COUNT)
+    error = loss_of_values(rows, candidates)(pairs).reshape(len(rows), COUNT) / rows.shape[1]
+    np.testing.assert_allclose(error, [reference.mse_losses(row.numpy(), scheme) for row in rows], rtol=1e-9)
+    want = np.array([reference.kld_losses(row.numpy(), scheme) for row in rows])
+    divergence = Divergence(counts_of(rows, candidates), candidates)
+    outer = divergence.outer()
+    for dtype, tolerance in ((torch.float64, 1e-9), (torch.float32, KLD_ERROR)):
+        between = divergence.between(pairs, dtype).reshape(len(rows), COUNT)
+        assert (between >= -tolerance).all()
+        assert (np.abs((outer + between).numpy() - want) <= tolerance).mean() > 0.99
+
+
 @settings(max_examples=60, deadline=None)
 @given(
     # below the scale floor every candidate is the same scale, and there is nothing to bound
@@ -118,22 +146,42 @@ def test_first_of_equal_losses(name: str) -> None:
     ),
     bits=st.integers(2, 10),
     symmetric=st.booleans(),
+    power_of_two=st.booleans(),
+    dtype=st.sampled_from([torch.float32, torch.float64]),
 )
-def test_bounds_are_no_more_than_the_loss(values: list[float], bits: int, symmetric: bool) -> None:
-    scheme = QuantScheme(bits=bits, symmetric=symmetric)
+def test_bounds_are_no_more_than_the_loss(
+    values: list[float], bits: int, symmetric: bool, power_of_two: bool, dtype: torch.dtype
+) -> None:
+    scheme = QuantScheme(bits=bits, symmetric=symmetric, power_of_two=power_of_two)
     rows = torch.tensor(values, dtype=torch.float64)[None]
-    lo, hi = (torch.tensor([end]).double() for end in reference.widest(rows.numpy(), scheme))
-    every = Ranges(lo, hi, torch.from_numpy(reference.RATIOS)[:, None], scheme)
-    loss = _mse_loss.loss_of_values(rows, every)
-    energy = 1e-9 * rows.square().sum() + 1e-200
-    assert (_mse_loss._joined(rows, every) <= loss * (1 + 1e-6) + energy).all()
-    number = _bins.numbers(rows, lo, hi, _mse_loss.BINS)
-    assert (
-        _mse_loss._clipping(number, lo, _bins.width(lo, hi, _mse_loss.BINS), every)
-        <= loss * (1 + 1e-6) + energy
-    ).all()
-    binned = Binned(_bins.nonzeros(rows, lo, hi, BINS))
-    assert (binned.bound(every) <= binned.divergence(every) + 1e-9).all()
+    candidates = candidates_for(rows, scheme)
+    loss = loss_of_values(rows, candidates)(torch.arange(COUNT))
+    bound, _ = bound_of_values(rows.to(dtype), candidates)
+    repeated = bound[0].isinf()
+    assert (bound[0][~repeated] <= loss[~repeated] * (1 + SLACK) + 1e-9 * rows.square().sum() + 1e-200).all()
+    for one in repeated.nonzero()[:, 0].tolist():
+        assert loss[one] == loss[one - 1]
+
+
+@pytest.mark.parametrize("name", SEARCHED)
+def test_dead_channels_cost_nothing(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    pairs = 0
+    evaluate = _search.evaluate
+
+    def counting(loss: Any, *bounds: Tensor) -> Tensor:
+        def counted(some: Tensor) -> Tensor:
+            nonlocal pairs
+            pairs += len(some)
+            found: Tensor = loss(some)
+            return found
+
+        return evaluate(counted, *bounds)
+
+    monkeypatch.setattr(sys.modules[CATALOG[name].__module__], "evaluate", counting)
+    observer = CATALOG[name](QuantScheme(bits=8, per_channel=True), channel_axis=0)
+    observer.observe(torch.zeros(1000, 9))
+    assert (observer.qparams().scale == SCALE_FLOOR).all()
+    assert pairs <= 2 * 1000
 
 
 @pytest.mark.parametrize("scheme", [*SCHEMES[:12], QuantScheme(bits=16)], ids=described)
@@ -186,7 +234,7 @@ def test_sums_keep_their_precision() -> None:
     norm.observe(torch.full((1,), 1e6))
     count = 16 << 20
     mean = (count * float(tenth[0]) + 1e6) / (count + 1)
-    assert norm.qparams().scale.item() == pytest.approx(2 * mean / np.sqrt(127), rel=1e-7)
+    assert norm.qparams().scale.item() == pytest.approx(2 * mean / np.sqrt(127), rel=3e-7)
     deviation = noise.std(correction=0).item() * np.sqrt(16 * 65536 / (16 * 65536 - 1))
     want = (1e4 + noise.mean().item() + 3 * deviation) / 127.5
     assert (meanstd.qparams().scale.item() - want) * 127.5 == pytest.approx(0, abs=1e-9)
@@ -213,12 +261,15 @@ def test_sign_of_the_data_decides_the_zero_point_of_norm() -> None:
 def test_a_histogram_of_batches_is_that_of_the_whole(batches: list[list[float]]) -> None:
     whole = torch.tensor([x for batch in batches for x in batch])[None]
     at_once, streamed = (Histogram.empty(1, whole.device) for _ in range(2))
-    at_once.add(whole, whole.abs().amax(dim=1))
-    magnitude = torch.zeros(1)
-    for batch in batches:
+    scan(whole, at_once)
+    for number, batch in enumerate(batches):
         rows = torch.tensor(batch)[None]
-        magnitude = torch.maximum(magnitude, rows.abs().amax(dim=1))
-        streamed.add(rows, magnitude)
+        if number % 2:
+            scan(rows, streamed)
+        else:
+            later = Histogram.empty(1, whole.device)
+            scan(rows, later)
+            streamed.merge(later)
     assert torch.equal(streamed.counts, at_once.counts)
     assert torch.equal(streamed.exponent, at_once.exponent)
     assert streamed.counts.sum() == whole.numel()
@@ -229,9 +280,11 @@ def test_a_histogram_of_batches_is_that_of_the_whole(batches: list[list[float]])
         assert abs(streamed.ranked(rank).item() - ordered[rank].item()) <= cell
     curve, at = streamed.curve(), torch.linspace(-2e6, 2e6, 9, dtype=torch.float64)[None]
     deficit = (at.T - ordered).clamp_min(0).sum(dim=1)
-    torch.testing.assert_close(curve.deficit(at)[0], deficit, rtol=1e-9, atol=cell * len(ordered))
-    number, total, square = curve.moments()
-    assert number.item() == len(ordered)
+    torch.testing.assert_close(
+        curve.deficit(at, torch.tensor([0]))[0], deficit, rtol=1e-9, atol=cell * len(ordered)
+    )
+    counted, total, square = curve.moments()
+    assert counted.item() == len(ordered)
     assert total.item() == pytest.approx(ordered.sum().item(), abs=cell * len(ordered))
     assert square.item() == pytest.approx(
         ordered.square().sum().item(), abs=3 * cell * (ordered.abs() + cell).sum().item()

@@ -1,19 +1,18 @@
-"""What every observer does: check the data, follow its range, and hand it to the method in rows.
+"""What every observer does: check the data, follow its range, and hand it to the method in pieces.
 
 A method sees its data as ``[channels, values]`` (one row when it is per tensor), never per batch: what
 it keeps must make the result that of the concatenated data.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from mqbench.errors import CalibrationError, RequestError
+from mqbench.observers._statistic import Statistic, scan
 from mqbench.scheme import QParams, QuantScheme
-
-BLOCK = 1 << 18  # values that are worked on at once: temporaries stay in the cache
 
 
 class Observer(ABC):
@@ -42,6 +41,7 @@ class Observer(ABC):
         """Values seen so far, for each channel."""
         self._lo: Tensor | None = None
         self._hi: Tensor | None = None
+        self._statistic: Any = None
 
     @property
     def minimum(self) -> Tensor:
@@ -62,16 +62,20 @@ class Observer(ABC):
             CalibrationError: no values, NaN or infinity, or another number of channels than before.
         """
         rows = self._rows(x)
-        lo, hi = _extremes(rows)
-        if not bool((lo.isfinite() & hi.isfinite()).all()):
+        if self._lo is not None and len(rows) != len(self._lo):
+            raise CalibrationError(f"channels changed from {len(self._lo)} to {len(rows)} between batches")
+        statistic = self._fresh(rows)
+        found = scan(rows, statistic)
+        if found is None:
             raise CalibrationError("calibration data must be finite, got NaN or infinity")
-        if self._lo is not None and self._hi is not None:
-            if len(lo) != len(self._lo):
-                raise CalibrationError(f"channels changed from {len(self._lo)} to {len(lo)} between batches")
-            lo, hi = torch.minimum(lo, self._lo), torch.maximum(hi, self._hi)
-        self._lo, self._hi = lo, hi
+        lo, hi = found
+        if self._lo is None or self._hi is None:
+            self._lo, self._hi, self._statistic = lo, hi, statistic
+        else:
+            self._lo, self._hi = torch.minimum(lo, self._lo), torch.maximum(hi, self._hi)
+            if statistic is not None:
+                self._statistic.merge(statistic)
         self.count += rows.shape[1]
-        self._accumulate(rows)
 
     @torch.no_grad()
     def qparams(self) -> QParams:
@@ -84,8 +88,12 @@ class Observer(ABC):
         chosen = self._choose()
         return QParams(self._shaped(chosen.scale.to(dtype)), self._shaped(chosen.zero_point))
 
-    def _accumulate(self, rows: Tensor) -> None:  # noqa: B027 (a method may need the range alone)
-        """Take in finite ``rows`` [channels, values] (float32 or float64); ``_lo``, ``_hi`` cover them."""
+    def _fresh(self, rows: Tensor) -> Statistic | None:
+        """An empty statistic for a batch ``rows`` [channels, values]; None if the range is enough.
+
+        After `observe`, ``self._statistic`` is that of all batches.
+        """
+        return None
 
     @abstractmethod
     def _choose(self) -> QParams:
@@ -118,20 +126,3 @@ class Observer(ABC):
             return x.movedim(axis, 0).reshape(x.shape[axis], -1)
         # any order of the values will do, so take the one in memory and copy nothing
         return x.permute(sorted(range(x.dim()), key=x.stride, reverse=True)).reshape(1, -1)
-
-
-def blocks(rows: Tensor, size: int = BLOCK) -> Iterator[tuple[slice, Tensor]]:
-    """Cut ``rows`` into pieces of at most ``size`` values, each with the slice of channels it belongs to."""
-    channels, values = rows.shape
-    height = max(1, size // values)
-    for start in range(0, channels, height):
-        channel = slice(start, min(start + height, channels))
-        for left in range(0, values, size):
-            yield channel, rows[channel, left : left + size]
-
-
-def _extremes(rows: Tensor) -> tuple[Tensor, Tensor]:
-    if len(rows) > 1:  # aminmax along an axis is ten times slower than the two
-        return rows.amin(dim=1), rows.amax(dim=1)
-    lo, hi = torch.aminmax(rows)
-    return lo[None], hi[None]

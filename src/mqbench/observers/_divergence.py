@@ -1,142 +1,170 @@
-"""Divergence of a 2048-bin histogram from its quantized self, and a lower bound of it.
+"""Divergence of a 2048-bin histogram from its quantized self, by look-ups of running sums.
 
-Q is constant over the filled bins of a level, so a candidate costs a look-up in running sums for each
-level instead of a term for each bin. Merging bins can only lessen a divergence: with the two edge levels
-and all that lies between them, three groups, it is a bound.
+With n values in a bin, M in a level and F filled bins in it, and P and Q as in `kld`, all but the two
+outermost levels contribute sum n ln n - sum M ln(M/F), which is never negative. The rest costs a few look-ups for
+each candidate and is a lower bound; the levels between cost one look-up each.
 """
 
-from dataclasses import dataclass
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
-from torch.nn.functional import pad
 
-from mqbench.observers._bins import width
-from mqbench.observers._search import Ranges, portions
+from mqbench.observers._search import COUNT, Candidates, portions
+from mqbench.observers._statistic import blocks
 
 BINS = 2048
 LEAST = 1e-12
+LEAST_SPAN = 2.0**-500  # of a channel of zeros
 LOOKUPS = 1 << 16
+SHIFT, FILLED = 12, (1 << 12) - 1  # the running sums of values and of filled bins share an integer
 
 
-class Binned:
-    """Counts ``[channels, 2048]`` over the widest range, and their running sums."""
+class Divergence:
+    """The divergence of every candidate.
 
-    def __init__(self, counts: Tensor) -> None:
-        self.counts = counts
-        parts = (counts, (counts > 0).double(), torch.xlogy(counts, counts))
-        self.mass, self.filled, self.entropy = (pad(part.cumsum(dim=1), (1, 0)) for part in parts)
-        self.total = self.mass[:, -1:]  # 0 in a channel of zeros: every divergence is then 0
+    Args:
+        counts: values in each bin over the widest range, as `counts_of` gives them.
+        candidates: the ranges.
+    """
 
-    def divergence(self, ranges: Ranges) -> Tensor:
-        """The divergence for every range, ``[rivals, channels]``."""
-        grid, size = _Grid.of(ranges), len(ranges.lo) * min(1 << ranges.scheme.bits, BINS)
-        parts = [self._divergence(grid[some]) for some in portions(len(ranges.ratio), size, LOOKUPS)]
-        return torch.cat(parts, dim=1).T
+    def __init__(self, counts: Tensor, candidates: Candidates) -> None:
+        scheme, found = candidates.scheme, candidates.qparams
+        self._lo, self._width, self._scale = (
+            candidates.lo[:, None],
+            width_of(candidates)[:, None],
+            found.scale,
+        )
+        self._counts, self._levels = counts, 1 << scheme.bits
+        small = torch.int32 if counts.dtype == torch.int32 else torch.int64
+        self._running = counts.clamp(0, 1).add_(counts, alpha=1 << SHIFT).cumsum(dim=1, dtype=small)
+        self._total = (self._running[:, -1:] >> SHIFT).double()
+        self._entropy = _x_log_x_of(counts).cumsum(dim=1)
+        self._lowest, self._highest = (end - found.zero_point for end in (scheme.quant_min, scheme.quant_max))
+        first = self._bin_of(self._lo * candidates.ratio).ceil_().clamp_(0, BINS - 1)
+        last = self._bin_of(candidates.hi[:, None] * candidates.ratio).floor_().add_(1).clamp_max_(BINS)
+        last = torch.maximum(last, first + 1)
+        start = self._end_of(self._level_at(first), first, last)
+        end = torch.maximum(self._end_of(self._level_at(last - 1) - 1, first, last), start)
+        # bins in the range, and of them those of the levels between the outermost two
+        self._first, self._last, self._start, self._end = (at.long() for at in (first, last, start, end))
 
-    def bound(self, ranges: Ranges) -> Tensor:
-        """A lower bound of the divergence for every range, ``[rivals, channels]``."""
-        grid = _Grid.of(ranges)
-        below, inside, above = self._thirds(grid)
-        low_end = grid.first_of(grid.level_at(grid.first) + 1)
-        high_start = grid.first_of(grid.level_at(grid.last - 1))
-        low = _at(self.mass, low_end) - _at(self.mass, grid.first)
-        high = _at(self.mass, grid.last) - _at(self.mass, high_start)
-        middle = inside - low - high
-        bound = _terms(low + below, low / inside.clamp_min(LEAST))
-        bound += _terms(high + above, high / inside.clamp_min(LEAST))
-        bound += _terms(middle, middle / inside.clamp_min(LEAST))
-        bound = bound / self.total.clamp_min(1) - self.total.clamp_min(1).log()
-        return bound.where(low_end <= high_start, 0).T  # a single level holds everything
-
-    def _thirds(self, grid: "_Grid") -> tuple[Tensor, Tensor, Tensor]:
-        below, end = _at(self.mass, grid.first), _at(self.mass, grid.last)
-        return below, end - below, self.total - end
-
-    def _divergence(self, grid: "_Grid") -> Tensor:
-        below, inside, above = self._thirds(grid)
-        edges = grid.edges()
-        mass, filled = _at(self.mass, edges).diff(dim=2), _at(self.filled, edges).diff(dim=2)
-        share, entropy = mass.clone(), _at(self.entropy, grid.last) - _at(self.entropy, grid.first)
-        lowest = torch.searchsorted(edges, grid.first[..., None], right=True) - 1
-        highest = torch.searchsorted(edges, grid.last[..., None]) - 1
-        for level, bin_, outside in ((lowest, grid.first, below), (highest, grid.last - 1, above)):
-            own = _at(self.counts, bin_)
-            share.scatter_add_(2, level, outside[..., None])
-            filled.scatter_add_(2, level, ((own == 0) & (outside > 0)).double()[..., None])
-            entropy += torch.xlogy(own + outside, own + outside) - torch.xlogy(own, own)
-        spread = mass.div_(filled.clamp_min_(1)).div_(inside.clamp_min(LEAST)[..., None])
-        cross = torch.linalg.vecdot(share, spread.clamp_min_(LEAST).log_())
-        total = self.total.clamp_min(1)
-        divergence: Tensor = (entropy - cross) / total - total.log()
+    def outer(self) -> Tensor:
+        """The divergence without what the levels between add to it, ``[channels, 95]``."""
+        edges = torch.cat([self._first, self._start, self._end, self._last], dim=1)
+        held = self._running.gather(1, edges)
+        mass, filled = (held >> SHIFT).double(), held & FILLED
+        below, to_start, to_end, to_last = mass.chunk(4, dim=1)
+        entropy = self._entropy.gather(1, edges).chunk(4, dim=1)
+        divergence = entropy[1] - entropy[0] + entropy[3] - entropy[2]
+        inside, above = to_last - below, self._total - to_last
+        normal = inside.clamp_min(LEAST)
+        fresh = []  # an edge bin without a value of its own is filled by what lies outside
+        for edge, outside in ((self._first + 1, below), (self._last, above)):
+            own = self._counts.gather(1, edge).double()
+            divergence += _x_log_x(own + outside) - _x_log_x(own)
+            fresh.append((own == 0) & (outside > 0))
+        divergence += (to_end - to_start) * normal.log()
+        single = self._start == self._last  # one level holds everything, and both edges
+        at_first, at_start, at_end, at_last = filled.chunk(4, dim=1)
+        lower = to_start - below, at_start - at_first + fresh[0] + (single & fresh[1]), below + single * above
+        upper = to_last - to_end, at_last - at_end + fresh[1], above * ~single
+        for own, bins, outside in (lower, upper):
+            divergence -= (own + outside) * (own / bins.clamp_min(1) / normal).clamp_min_(LEAST).log_()
+        total = self._total.clamp_min(1)
+        divergence = divergence / total - total.log()
+        # without a value all are 0, and none is better than the widest
+        divergence[:, 1:].masked_fill_(self._total == 0, torch.inf)
         return divergence
 
+    def between(self, pairs: Tensor, dtype: torch.dtype) -> Tensor:
+        """What the levels between add to the divergence of some pairs of channel and candidate, ``[pairs]``."""
+        row = pairs // COUNT * (BINS + 1)
+        start, end = row + self._start.take(pairs), row + self._end.take(pairs)
+        bounds = start.int()[:, None], end.int()[:, None]
+        running, entropy = self._running.view(-1), self._entropy.view(-1)
+        places = self._edges(pairs, row)
+        even = torch.empty(len(pairs), dtype=torch.float64, device=pairs.device)
+        for some in portions(len(pairs), min(self._levels, BINS), LOOKUPS):
+            edges = places(some).to(torch.int32).clamp_(bounds[0][some], bounds[1][some])
+            held = running.index_select(0, edges.view(-1)).view(edges.shape).diff(dim=1)
+            mass, filled = (held >> SHIFT).to(dtype), (held & FILLED).clamp_min_(1).to(dtype)
+            even[some] = torch.linalg.vecdot(mass, (mass / filled).clamp_min_(LEAST).log_())
+        total = self._total.expand_as(self._scale).take(pairs)
+        return (entropy.take(end) - entropy.take(start) - even) / total.clamp_min(1)
 
-@dataclass(frozen=True, eq=False)
-class _Grid:
-    """Where levels begin among the bins; all ``[channels, rivals]`` or broadcast against it."""
+    def _edges(self, pairs: Tensor, row: Tensor) -> Callable[[slice], Tensor]:
+        """Where levels begin in the running sums, for some of ``pairs``: float64 ``[some, edges]``, to be cut.
 
-    lo: Tensor
-    width: Tensor
-    scale: Tensor
-    lowest: Tensor  # real levels are s times the integers from here
-    highest: Tensor  # to here
-    first: Tensor  # bins whose centre lies within the range: from here
-    last: Tensor  # to before here
-
-    @classmethod
-    def of(cls, ranges: Ranges) -> "_Grid":
-        found, scheme = ranges.qparams(), ranges.scheme
-        lo, step = ranges.lo[:, None], width(ranges.lo, ranges.hi, BINS)[:, None]
-        zero_point = found.zero_point.T.double()
-        first = _first_not_below(ranges.ratio.T * lo, lo, step).clamp(0, BINS - 1)
-        last = torch.floor((ranges.ratio.T * ranges.hi[:, None] - lo) / step + 0.5).clamp_max(BINS)
-        return cls(
-            lo, step, found.scale.T, scheme.quant_min - zero_point, scheme.quant_max - zero_point,
-            first.long().contiguous(), torch.maximum(last, first + 1).long().contiguous(),
-        )  # fmt: skip
-
-    def __getitem__(self, rivals: slice) -> "_Grid":
-        return _Grid(
-            self.lo, self.width, self.scale[:, rivals], self.lowest[:, rivals], self.highest[:, rivals],
-            self.first[:, rivals].contiguous(), self.last[:, rivals].contiguous(),
-        )  # fmt: skip
-
-    def level_at(self, bin_: Tensor) -> Tensor:
-        """Eq. 1 of the bin's centre, less the zero point."""
-        level = torch.round((self.lo + (bin_ + 0.5) * self.width) / self.scale)
-        return torch.minimum(torch.maximum(level, self.lowest), self.highest)
-
-    def first_of(self, level: Tensor) -> Tensor:
-        """First bin of a level, within the range; the lowest and the one after the highest have its ends."""
-        start = _first_not_below(self.scale * (level - 0.5), self.lo, self.width).long()
-        start = torch.minimum(torch.maximum(start, self.first), self.last)
-        return torch.where(level <= self.lowest, self.first, start.where(level <= self.highest, self.last))
-
-    def edges(self) -> Tensor:
-        """First bin of every level and the end of the last, ``[channels, rivals, levels + 1]``.
-
-        Levels without a bin are empty intervals. When levels outnumber bins, the list has the first bin
-        of each *bin's* level instead.
+        Levels without a bin are empty intervals. When levels outnumber bins, the list has the first bin of each
+        *bin's* level instead.
         """
-        wide = _Grid(*(part[..., None] for part in vars(self).values()))
-        levels = int(self.highest.flatten()[0] - self.lowest.flatten()[0]) + 1
-        if levels <= BINS:
-            level = self.lowest[..., None] + torch.arange(levels, device=self.lo.device)
-        else:
-            level = wide.level_at(torch.arange(BINS, device=self.lo.device))
-        return torch.cat([wide.first_of(level), wide.last], dim=2)
+        parts = self._scale, self._lowest, self._lo, self._width
+        scale, lowest, lo, width = (part.expand_as(self._scale).take(pairs)[:, None] for part in parts)
+        per_level = (scale / width).clamp_max_(8 * BINS)  # bins; more would not fit in an int32
+        origin = row[:, None] + 0.5 - lo / width
+        if self._levels <= BINS:
+            origin += (lowest + 0.5) * per_level
+            step = torch.arange(self._levels - 1, dtype=torch.float64, device=lo.device)
+            return lambda some: (per_level[some] * step).add_(origin[some])
+        centre = torch.arange(0.5, BINS, dtype=torch.float64, device=lo.device)
+        return lambda some: (
+            (centre * width[some]).add_(lo[some]).div_(scale[some]).round_().sub_(0.5)
+            .mul_(per_level[some]).add_(origin[some])
+        )  # fmt: skip
+
+    def _bin_of(self, x: Tensor) -> Tensor:
+        """The place of x among the centres of the bins."""
+        return (x - self._lo) / self._width - 0.5
+
+    def _level_at(self, bin_: Tensor) -> Tensor:
+        """Eq. 1 of the bin's centre, less the zero point."""
+        level = torch.round((self._lo + (bin_ + 0.5) * self._width) / self._scale)
+        return level.clamp_(self._lowest, self._highest)
+
+    def _end_of(self, level: Tensor, first: Tensor, last: Tensor) -> Tensor:
+        """The bin after the level's last, within the range."""
+        end = self._bin_of(self._scale * (level + 0.5)).floor_().add_(1)
+        return end.where(level < self._highest, last).clamp_(first, last)
 
 
-def _first_not_below(x: Tensor, lo: Tensor, step: Tensor) -> Tensor:
-    """First bin whose centre is at least x."""
-    return torch.ceil((x - lo) / step - 0.5)
+def width_of(candidates: Candidates) -> Tensor:
+    """Width of a bin, never 0, float64 ``[channels]``."""
+    return (candidates.hi - candidates.lo).clamp_min(LEAST_SPAN) / BINS
 
 
-def _at(running: Tensor, index: Tensor) -> Tensor:
-    return running.gather(1, index.flatten(1)).reshape(index.shape)
+def counts_of(rows: Tensor, candidates: Candidates) -> Tensor:
+    """How many values other than 0 fall in each bin, ``[channels, 2049]`` with a 0 first.
+
+    The integers are int32 if sums of them, times 2^12, are.
+    """
+    per_width = width_of(candidates).reciprocal()[:, None]
+    offset = 1 - candidates.lo[:, None] * per_width
+    size = BINS + 1
+    dtype = torch.int32 if rows.shape[1] < 1 << (30 - SHIFT) else torch.int64
+    found = torch.zeros(len(rows), size, dtype=dtype, device=rows.device)
+    for channels, pieces in blocks(rows):
+        for piece in pieces:
+            place = (piece.double() * per_width[channels]).add_(offset[channels])
+            cell = place.to(torch.int32).clamp_(1, BINS)
+            if float(piece.abs().amin()) == 0:
+                cell.masked_fill_(piece == 0, 0)
+            height = len(piece)
+            cell += torch.arange(0, height * size, size, dtype=torch.int32, device=cell.device)[:, None]
+            tally = torch.bincount(cell.flatten(), minlength=height * size).view(height, size)
+            found[channels] += tally.to(dtype)
+    found[:, 0] = 0
+    return found
 
 
-def _terms(share: Tensor, other: Tensor) -> Tensor:
-    # each bin of Q may be raised to LEAST
-    return torch.xlogy(share, share) - share * (other + BINS * LEAST).log()
+def _x_log_x(x: Tensor) -> Tensor:
+    return x * x.clamp_min(LEAST).log()  # xlogy takes ten times as long
+
+
+def _x_log_x_of(counts: Tensor) -> Tensor:
+    """n ln n for integers, float64."""
+    most = int(counts.max())
+    if most >= BINS:
+        return _x_log_x(counts.double())
+    table = _x_log_x(torch.arange(most + 1, dtype=torch.float64, device=counts.device))
+    return table.index_select(0, counts.flatten()).reshape(counts.shape)

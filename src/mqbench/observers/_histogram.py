@@ -7,25 +7,31 @@ of the concatenated data to the last count, whatever the order.
 """
 
 from dataclasses import dataclass
+from typing import Self
 
 import torch
 from torch import Tensor
 
-from mqbench.observers._base import blocks
+from mqbench.observers._counting import count as counted
+from mqbench.observers._curve import Curve
+from mqbench.observers._statistic import Piece, Statistic
 
-MAX_CELLS, MIN_CELLS, ALL_CELLS = 1 << 15, 1 << 12, 1 << 24
+MAX_CELLS, MIN_CELLS, ALL_CELLS = 1 << 14, 1 << 12, 1 << 24
 MIN_EXPONENT = -64  # far below the floor of the scale; keeps 1/w a float32
 
 
 @dataclass(eq=False)
-class Histogram:
+class Histogram(Statistic):
     """Counts of ``[channels, B + 1]`` cells, cell 0 in the middle, and the exponents of R."""
 
     counts: Tensor
     exponent: Tensor
 
+    def __post_init__(self) -> None:
+        self._follow_range()
+
     @classmethod
-    def empty(cls, channels: int, device: torch.device) -> "Histogram":
+    def empty(cls, channels: int, device: torch.device) -> Self:
         """A histogram of no data; its cells become fewer with many channels."""
         counts = torch.zeros(channels, cells_for(channels) + 1, dtype=torch.int64, device=device)
         exponent = torch.full((channels,), MIN_EXPONENT, dtype=torch.int64, device=device)
@@ -39,36 +45,58 @@ class Histogram:
         """Cells on either side of zero."""
         return self.counts.shape[1] // 2
 
-    @property
-    def width(self) -> Tensor:
-        """Width of a channel's cells, float64 ``[channels]``."""
-        return torch.exp2(self.exponent.double()) / self.half
-
-    def add(self, rows: Tensor, magnitude: Tensor) -> None:
-        """Count ``rows`` [channels, values], none larger than ``magnitude`` [channels]."""
-        self._grow(magnitude)
-        per_width = self.width.reciprocal().to(rows.dtype)[:, None]
-        size = self.counts.shape[1]
-        for channel, piece in blocks(rows):
-            cell = piece * per_width[channel]
+    def add(self, piece: Piece) -> None:
+        """Count the values of a piece."""
+        if piece.magnitude > self._least_reach:
+            self._grow(piece.channels, _exponent(torch.maximum(-piece.lo, piece.hi)))
+        values, height = piece.values, len(piece.values)
+        cell = values * self._per_width[piece.channels].to(values.dtype)
+        first, size = (self.half, self.half + 1) if piece.low >= 0 else (0, self.counts.shape[1])
+        if first:  # nothing below zero, as behind a ReLU
+            cell = cell.ceil_().to(torch.int32)
+        else:
             cell = cell.abs().ceil_().copysign_(cell).to(torch.int32).add_(self.half)
-            height = len(piece)
-            if height > 1:
-                cell += torch.arange(0, height * size, size, dtype=torch.int32, device=cell.device)[:, None]
-            found = torch.bincount(cell.flatten(), minlength=height * size)
-            self.counts[channel] += found.reshape(height, size)
+        if height > 1:
+            cell += torch.arange(0, height * size, size, dtype=torch.int32, device=cell.device)[:, None]
+        found = torch.bincount(cell.flatten(), minlength=height * size)
+        self.counts[piece.channels, first:] += found.reshape(height, size)
 
-    def _grow(self, magnitude: Tensor) -> None:
-        fraction, exponent = torch.frexp(magnitude.double())
-        exponent = torch.where(fraction == 0.5, exponent - 1, exponent)  # 2^k itself still fits in R = 2^k
-        doublings = (exponent - self.exponent).clamp_min(0)
+    def add_all(self, rows: Tensor) -> tuple[Tensor, Tensor] | None:
+        """Count a single row by the compiled pass, if there is one."""
+        found = counted(rows, self.half, MIN_EXPONENT) if len(rows) == 1 else None
+        if found is None:
+            return None
+        counts, exponent, ends = found
+        if not bool(ends.isnan().any()):
+            self.merge(Histogram(counts[None], exponent[None].long()))
+        return ends[:1], ends[1:]
+
+    def merge(self, later: "Histogram") -> None:
+        """Add up two histograms; ``later`` may change its range."""
+        everything = slice(None)
+        self._grow(everything, later.exponent)
+        later._grow(everything, self.exponent)
+        self.counts += later.counts
+
+    def _grow(self, channels: slice, exponent: Tensor) -> None:
+        """Double R until it is at least 2^exponent."""
+        doublings = (exponent - self.exponent[channels]).clamp_min(0)
         if not bool(doublings.any()):
             return
         cell = torch.arange(-self.half, self.half + 1, device=self.counts.device)
         factor = torch.exp2(-doublings.clamp_max(62).double())[:, None]
         merged = (cell.abs() * factor).ceil().copysign(cell.double()).long() + self.half
-        self.counts = torch.zeros_like(self.counts).scatter_add_(1, merged, self.counts)
-        self.exponent = self.exponent + doublings
+        counts = self.counts[channels]
+        self.counts[channels] = torch.zeros_like(counts).scatter_add_(1, merged, counts)
+        self.exponent[channels] += doublings
+        self._follow_range()
+
+    def _follow_range(self) -> None:
+        reach = torch.exp2(self.exponent.double())
+        self.width = reach / self.half
+        """Width of a channel's cells, float64 ``[channels]``."""
+        self._per_width = self.width.reciprocal()[:, None]
+        self._least_reach = float(reach.min())
 
     def ranked(self, rank: int) -> Tensor:
         """The value of the given rank (0 is the smallest) in each channel, within a cell."""
@@ -91,46 +119,13 @@ class Histogram:
         return Curve(self.width[:, None], cells, mass, deficit, zeros)
 
 
-@dataclass(frozen=True, eq=False)
-class Curve:
-    """Integrals of a histogram's density at the edges of its cells, ``[channels, B + 1]``."""
-
-    width: Tensor
-    cells: Tensor
-    mass_at: Tensor
-    deficit_at: Tensor
-    zeros: Tensor
-
-    def mass(self, t: Tensor) -> Tensor:
-        """Number of values below ``t`` [channels, points], exact zeros left out."""
-        cell, part, _ = self._locate(t)
-        return self.mass_at.gather(1, cell) + self.cells.gather(1, cell) * part
-
-    def deficit(self, t: Tensor) -> Tensor:
-        """Sum of (t - x) over the values x below ``t`` [channels, points]."""
-        cell, part, beyond = self._locate(t)
-        inside = self.mass_at.gather(1, cell) * part + self.cells.gather(1, cell) * part.square() / 2
-        total = self.deficit_at.gather(1, cell) + inside * self.width
-        return total + self.mass_at[:, -1:] * beyond + self.zeros * t.clamp_min(0)
-
-    def moments(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Number, sum and sum of squares of the values, ``[channels]``."""
-        size = self.cells.shape[1]
-        centre = torch.arange(0.5 - size // 2, size // 2, dtype=torch.float64, device=self.cells.device)
-        centre = centre * self.width
-        square = centre.square() + self.width.square() / 12
-        number = self.mass_at[:, -1] + self.zeros[:, 0]
-        return number, (self.cells * centre).sum(dim=1), (self.cells * square).sum(dim=1)
-
-    def _locate(self, t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        size = self.cells.shape[1]
-        place = t / self.width + size // 2
-        held = place.clamp(0, size)
-        cell = held.long().clamp_max_(size - 1)
-        return cell, held - cell, (place - size).clamp_min(0) * self.width
-
-
 def cells_for(channels: int) -> int:
     """Cells of one channel: a power of two."""
     share = max(ALL_CELLS // channels, 1)
     return min(max(1 << (share.bit_length() - 1), MIN_CELLS), MAX_CELLS)
+
+
+def _exponent(magnitude: Tensor) -> Tensor:
+    """The least k with 2^k no smaller than the magnitude."""
+    fraction, exponent = torch.frexp(magnitude.double())
+    return torch.where(fraction == 0.5, exponent - 1, exponent)  # 2^k itself still fits in R = 2^k

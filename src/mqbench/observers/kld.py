@@ -13,10 +13,11 @@ of one bin a level whatever the data; spreading is what it means.
 import torch
 from torch import Tensor
 
-from mqbench.observers import _bins
-from mqbench.observers._divergence import BINS, Binned
+from mqbench.observers._divergence import BINS, Divergence, counts_of, width_of
 from mqbench.observers._histogram import Histogram
-from mqbench.observers._search import Ranges, SearchedObserver, search
+from mqbench.observers._search import Candidates, Loss, SearchedObserver, evaluate
+
+ERROR = 2e-5  # of a divergence in float32
 
 
 class KLD(SearchedObserver):
@@ -26,20 +27,30 @@ class KLD(SearchedObserver):
     floor, 2^-23).
     """
 
-    def _ratio_of_values(self, rows: Tensor, every: Ranges) -> Tensor:
-        return self._least(_bins.nonzeros(rows, every.lo, every.hi, BINS), every)
+    def _losses_of_values(self, rows: Tensor, candidates: Candidates) -> Tensor:
+        return self._losses(counts_of(rows, candidates), candidates)
 
-    def _ratio_of_histogram(self, histogram: Histogram, every: Ranges) -> Tensor:
-        curve, steps = histogram.curve(), torch.arange(1, BINS, device=every.lo.device)
-        edge = every.lo[:, None] + steps * _bins.width(every.lo, every.hi, BINS)[:, None]
+    def _losses_of_histogram(self, histogram: Histogram, candidates: Candidates) -> Tensor:
+        curve, steps = histogram.curve(), torch.arange(1, BINS, device=candidates.lo.device)
+        edge = candidates.lo[:, None] + steps * width_of(candidates)[:, None]
         none, everything = curve.mass_at[:, :1], curve.mass_at[:, -1:]
         mass = torch.cat([none, curve.mass(edge), everything], dim=1)
-        return self._least(mass.diff(dim=1), every)
+        return self._losses(mass.round().long().diff(dim=1, prepend=none.long()), candidates)
 
     @staticmethod
-    def _least(counts: Tensor, every: Ranges) -> Tensor:
-        binned = Binned(counts)
-        return search(every, binned.bound(every), binned.divergence)
+    def _losses(counts: Tensor, candidates: Candidates) -> Tensor:
+        divergence = Divergence(counts, candidates)
+        outer = divergence.outer()
+
+        def loss(dtype: torch.dtype) -> Loss:
+            return lambda pairs: outer.take(pairs) + divergence.between(pairs, dtype)
+
+        losses = evaluate(loss(torch.float32), outer - ERROR)
+        near = losses <= losses.amin(dim=1, keepdim=True) + 2 * ERROR
+        near &= near.sum(dim=1, keepdim=True) > 1
+        ties = near.view(-1).nonzero()[:, 0]
+        losses.view(-1)[ties] = loss(torch.float64)(ties)
+        return losses
 
 
 OBSERVER = KLD

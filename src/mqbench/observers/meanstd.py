@@ -6,48 +6,63 @@ range [mu - a sd, mu + a sd] cut to that of the data. Means and squares are merg
 Chan's formula in float64, so that neither length nor a large mean costs precision.
 """
 
+from typing import Self
+
 import torch
 from torch import Tensor
 
 from mqbench.functional import range_to_qparams
-from mqbench.observers._base import Observer, blocks
+from mqbench.observers._base import Observer
+from mqbench.observers._statistic import Piece, Statistic
 from mqbench.scheme import QParams
 
 DEVIATIONS = 3.0
 
 
+class Moments(Statistic):
+    """Number, mean and sum of squared deviations from it, float64 ``[channels]``."""
+
+    def __init__(self, rows: Tensor) -> None:
+        self.number, self.mean, self.square = torch.zeros(
+            3, len(rows), dtype=torch.float64, device=rows.device
+        ).unbind()
+
+    def add(self, piece: Piece) -> None:
+        """Merge in one piece; deviations from about its mean are small, so its own type will do."""
+        values, fresh = piece.summable(), piece.values.shape[1]
+        centre = values.mean(dim=1)
+        deviation = values - centre[:, None]
+        rest = deviation.sum(dim=1).double() / fresh
+        square = torch.linalg.vecdot(deviation, deviation).double() - fresh * rest.square()
+        self._join(piece.channels, torch.full_like(rest, fresh), centre + rest, square.clamp_min(0))
+
+    def merge(self, later: Self) -> None:
+        """Merge two batches."""
+        self._join(slice(None), later.number, later.mean, later.square)
+
+    def _join(self, channels: slice, number: Tensor, mean: Tensor, square: Tensor) -> None:
+        old, shift = self.number[channels], mean - self.mean[channels]
+        weight = number / (old + number)
+        self.square[channels] += square + shift.square() * old * weight
+        self.mean[channels] += shift * weight
+        self.number[channels] += number
+
+
 class MeanStd(Observer):
     """Three standard deviations around the mean; a single value has a deviation of 0."""
 
-    _mean: Tensor | None = None
-    _square: Tensor | None = None  # sum of squared deviations from the mean
-    _merged: Tensor | None = None  # values behind the two, for each channel
-
-    def _accumulate(self, rows: Tensor) -> None:
-        if self._mean is None or self._square is None or self._merged is None:
-            zeros = torch.zeros(len(rows), dtype=torch.float64, device=rows.device)
-            self._mean, self._square, self._merged = zeros, zeros.clone(), zeros.clone()
-        for channel, piece in blocks(rows):
-            fresh = piece.shape[1]
-            mean = piece.mean(dim=1, dtype=torch.float64)
-            square = (piece - mean[:, None]).square_().sum(dim=1)
-            old = self._merged[channel]
-            shift, weight = mean - self._mean[channel], fresh / (old + fresh)
-            self._mean[channel] += shift * weight
-            self._square[channel] += square + shift.square() * old * weight
-            self._merged[channel] += fresh
+    def _fresh(self, rows: Tensor) -> Moments:
+        return Moments(rows)
 
     def population_deviation(self) -> Tensor:
         """Standard deviation (ddof 0) of all data seen, 0-d or ``[channels]``, float64."""
         self._seen()
-        assert self._square is not None
-        return self._shaped((self._square / self.count).sqrt())
+        return self._shaped((self._statistic.square / self.count).sqrt())
 
     def _choose(self) -> QParams:
-        assert self._mean is not None
-        assert self._square is not None
-        reach = DEVIATIONS * (self._square / max(self.count - 1, 1)).sqrt()
-        lo, hi = self._mean - reach, self._mean + reach
+        moments = self._statistic
+        reach = DEVIATIONS * (moments.square / max(self.count - 1, 1)).sqrt()
+        lo, hi = moments.mean - reach, moments.mean + reach
         if not self.scheme.symmetric:
             least, most = self._range()
             lo, hi = torch.maximum(lo, least), torch.minimum(hi, most)

@@ -6,9 +6,10 @@ must read x_hat and not the integer), each channel on its own, the first of equa
 
 from torch import Tensor
 
-from mqbench.observers import _mse_loss
 from mqbench.observers._histogram import Histogram
-from mqbench.observers._search import Ranges, SearchedObserver, search
+from mqbench.observers._search import Candidates, SearchedObserver, evaluate
+from mqbench.observers._squared_error import loss_of_curve, loss_of_values
+from mqbench.observers._squared_error_bound import bound_of_curve, bound_of_values
 
 
 class MSE(SearchedObserver):
@@ -17,14 +18,12 @@ class MSE(SearchedObserver):
     All-zero data keeps the whole range (the scale is then the floor, 2^-23).
     """
 
-    def _ratio_of_values(self, rows: Tensor, every: Ranges) -> Tensor:
-        bound = _mse_loss.bound_of_values(rows, every)
-        return search(every, bound, lambda some: _mse_loss.loss_of_values(rows, some))
+    def _losses_of_values(self, rows: Tensor, candidates: Candidates) -> Tensor:
+        return evaluate(loss_of_values(rows, candidates), *bound_of_values(rows, candidates))
 
-    def _ratio_of_histogram(self, histogram: Histogram, every: Ranges) -> Tensor:
+    def _losses_of_histogram(self, histogram: Histogram, candidates: Candidates) -> Tensor:
         curve = histogram.curve()
-        bound = _mse_loss.bound_of_curve(curve, every)
-        return search(every, bound, lambda some: _mse_loss.loss_of_curve(curve, some))
+        return evaluate(loss_of_curve(curve, candidates), bound_of_curve(curve, candidates))
 
 
 OBSERVER = MSE

@@ -6,13 +6,32 @@ as LSQ: Nmin for asymmetric activations that are never negative, else 0.
 """
 
 import math
+from typing import Self
 
 import torch
 from torch import Tensor
 
 from mqbench.functional import deployed_scale
-from mqbench.observers._base import Observer, blocks
+from mqbench.observers._base import Observer
+from mqbench.observers._statistic import Piece, Statistic
 from mqbench.scheme import QParams
+
+
+class Magnitude(Statistic):
+    """The sum of magnitudes, float64 ``[channels]``; a piece at a time is precise enough in its own type."""
+
+    def __init__(self, rows: Tensor) -> None:
+        self.total = torch.zeros(len(rows), dtype=torch.float64, device=rows.device)
+
+    def add(self, piece: Piece) -> None:
+        """Add up one piece."""
+        values = piece.summable()
+        magnitude = values if piece.low >= 0 else values.abs()
+        self.total[piece.channels] += magnitude.sum(dim=1)
+
+    def merge(self, later: Self) -> None:
+        """Add up two batches."""
+        self.total += later.total
 
 
 class Norm(Observer):
@@ -22,18 +41,12 @@ class Norm(Observer):
     a weight without a negative value would get z = Nmin.
     """
 
-    _total: Tensor | None = None
-
-    def _accumulate(self, rows: Tensor) -> None:
-        if self._total is None:
-            self._total = torch.zeros(len(rows), dtype=torch.float64, device=rows.device)
-        for channel, piece in blocks(rows):
-            self._total[channel] += piece.abs().sum(dim=1, dtype=torch.float64)
+    def _fresh(self, rows: Tensor) -> Magnitude:
+        return Magnitude(rows)
 
     def _choose(self) -> QParams:
-        assert self._total is not None
         scheme = self.scheme
-        scale = 2 * self._total / self.count / math.sqrt(scheme.quant_max)
+        scale = 2 * self._statistic.total / self.count / math.sqrt(scheme.quant_max)
         zero_point = torch.zeros_like(scale, dtype=torch.int32)
         if not scheme.symmetric and self.channel_axis is None:
             zero_point[self._range()[0] >= 0] = scheme.quant_min
