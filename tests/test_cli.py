@@ -25,7 +25,7 @@ from mqbench.executors._base import Finished, Planned, Progress, Started
 from mqbench.record import Provenance, Record, Setting
 from mqbench.store import Store
 from mqbench.study import load_study
-from mqbench.sweep import sweep
+from mqbench.sweep import stream, sweep
 from processes import environment, is_alive, until
 
 SMALL = "run --architecture digits_resnet --algorithm lsq,pact --backend academic --backend tvm --seeds 0,1"
@@ -182,6 +182,16 @@ def test_failed_runs_exit_1_after_the_table(run: Run) -> None:
     assert len(err.splitlines()) == 4
 
 
+def test_a_study_that_is_too_large_for_a_table_is_counted(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run_command, "_TABLE", 7)
+    monkeypatch.setattr(run_command, "stream", functools.partial(stream, work="standin:run_raising"))
+    code, out, err = run(f"{SMALL} --jobs 1")
+    assert (code, out) == (1, "9 runs made: 5 ok, 4 failed. Records: runs; see mqbench records\n")
+    assert "ArithmeticError: seed 1 is bad" in err
+    code, out, _ = run(f"{SMALL} --jobs 1 --json")
+    assert (code, json.loads(out)) == (0, {"store": "runs", "made": 0, "outcomes": {}})
+
+
 def test_many_failures_are_summed_up(run: Run) -> None:
     code, _, err = run("run --jobs 1", work="run_without_float")
     assert code == 1
@@ -309,6 +319,12 @@ LONG = "n" * 300
         ("run --backend tensorrt8 --algorithm lsq", ["'tensorrt8'", "tensorrt"]),
         ("run --weight-calibration mx --algorithm lsq", ["'mx'", "minmax"]),
         ("run --executor moon", ["'moon'", "local"]),
+        ("run --executor-option num_gpus=1", ["takes no options", "'num_gpus'"]),
+        ("run --executor ray --executor-option gpus=1", ["'gpus'", "did you mean 'num_gpus'", "address"]),
+        ("run --executor ray --executor-option tries=few", ["tries", "integer", "'few'"]),
+        ("run --executor slurm --executor-option cluster=moon", ["cluster", "'slurm' or 'local'", "'moon'"]),
+        ("run --executor slurm --executor-option hours", ["'hours'", "name=value"]),
+        ("run --executor slurm --executor-option hours=1 --executor-option hours=2", ["hours", "twice"]),
         ("run nostudy", ["'nostudy'", "default", ".toml"]),
         ("run none.toml", ["none.toml", "No such file"]),
         ("run bad.toml", ["bad.toml", "'algoritm'", "algorithm"]),

@@ -30,11 +30,11 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_the_page_has_its_examples() -> None:
-    assert set(FILES) == {"ewgs.py", "halfmax.py", "my_npu.py", "plain_net.py"}
-    assert len(COMMANDS) == 2
+    assert set(FILES) == {"ewgs.py", "halfmax.py", "my_npu.py", "plain_net.py", "polite.py"}
+    assert len(COMMANDS) == 3
 
 
-@pytest.mark.parametrize("command", COMMANDS, ids=["algorithm", "all"])
+@pytest.mark.parametrize("command", COMMANDS, ids=["algorithm", "all", "executor"])
 def test_the_commands_run(folder: Path, command: str) -> None:
     arguments = [*shlex.split(command)[1:], "--epochs", "1", "--jobs", "1", "--json"]
     result = mqbench(folder, *arguments)

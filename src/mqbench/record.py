@@ -10,6 +10,9 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from mqbench.scheme import MAX_BITS, MIN_BITS
 
 SCHEMA_VERSION = 1
+_KEY_VERSION = (
+    1  # apart from the schema's: a new field of `Record` must not orphan the records that there are
+)
 FLOAT = "float"
 # Fields of a backend that a setting may replace one by one.
 OVERRIDES = (
@@ -149,7 +152,7 @@ class Setting(_Value):
         A field that is added later with a default leaves the keys of older settings as they are.
         """
         fields = self.model_dump(mode="json", exclude_defaults=True)
-        text = json.dumps([SCHEMA_VERSION, fields], sort_keys=True, separators=(",", ":"))
+        text = json.dumps([_KEY_VERSION, fields], sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     @property
