@@ -267,9 +267,8 @@ def test_the_length_of_an_override_replaces_that_of_the_study() -> None:
 
 
 def test_the_command_line_precedes_an_override() -> None:
-    grid = Study(
-        name="s", axes=BASE | {"algorithm": "lsq"}, override=[{"set": {"epochs": 3, "weight_decay": 0.5}}]
-    )
+    more: dict[str, Any] = {"override": [{"set": {"epochs": 3, "weight_decay": 0.5}}]}
+    grid = Study(name="s", axes=BASE | {"algorithm": "lsq"}, **more)
     settings = list(grid.replaced({"epochs": [1, 2]}).settings())
     assert [(s.epochs, s.weight_decay) for s in settings] == [(1, 0.5), (2, 0.5)]
 

@@ -89,6 +89,7 @@ def test_a_lost_workers_run_is_made_again_and_bad_ones_are_records(
     assert [r for r in made if r.outcome == "ok"] == [r for r in study.UNDISTURBED if r.setting in HEALTHY]
 
 
+@pytest.mark.slow
 def test_a_lost_driver_is_resumed(cluster: str, store: Store, notes: str, tmp_path: Path) -> None:
     driver = study.drive(store, notes, "run_slowly", "ray", json.dumps({"address": cluster}))
     until(lambda: study.records(store) >= 3, seconds=120)
