@@ -283,8 +283,8 @@ def test_a_histogram_of_batches_is_that_of_the_whole(batches: list[list[float]])
     torch.testing.assert_close(
         curve.deficit(at, torch.tensor([0]))[0], deficit, rtol=1e-9, atol=cell * len(ordered)
     )
-    number, total, square = curve.moments()
-    assert number.item() == len(ordered)
+    counted, total, square = curve.moments()
+    assert counted.item() == len(ordered)
     assert total.item() == pytest.approx(ordered.sum().item(), abs=cell * len(ordered))
     assert square.item() == pytest.approx(
         ordered.square().sum().item(), abs=3 * cell * (ordered.abs() + cell).sum().item()

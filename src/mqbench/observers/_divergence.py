@@ -30,7 +30,11 @@ class Divergence:
 
     def __init__(self, counts: Tensor, candidates: Candidates) -> None:
         scheme, found = candidates.scheme, candidates.qparams
-        self._lo, self._width, self._scale = candidates.lo[:, None], width_of(candidates)[:, None], found.scale
+        self._lo, self._width, self._scale = (
+            candidates.lo[:, None],
+            width_of(candidates)[:, None],
+            found.scale,
+        )
         self._counts, self._levels = counts, 1 << scheme.bits
         small = torch.int32 if counts.dtype == torch.int32 else torch.int64
         self._running = counts.clamp(0, 1).add_(counts, alpha=1 << SHIFT).cumsum(dim=1, dtype=small)

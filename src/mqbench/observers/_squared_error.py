@@ -26,7 +26,9 @@ def loss_of_values(rows: Tensor, candidates: Candidates) -> Loss:
 
     def loss(pairs: Tensor) -> Tensor:
         channel, scale = pairs // COUNT, found.scale.take(pairs)
-        per_scale, zero_point = (part[:, None].to(rows.dtype) for part in (1 / scale, found.zero_point.take(pairs)))
+        per_scale, zero_point = (
+            part[:, None].to(rows.dtype) for part in (1 / scale, found.zero_point.take(pairs))
+        )
         error = torch.zeros_like(scale)
         for values in rows.split(PIECE, dim=1):
             for some in portions(len(pairs), values.shape[1], PIECE):
