@@ -188,6 +188,9 @@ def test_use_before_calibration_is_refused() -> None:
         ({"first_last_bits": "8"}, RequestError, "integer"),
         ({"algorithm": ["lsq"]}, RequestError, "are names"),
         ({"skip": ["nope"]}, RequestError, "cannot skip 'nope'"),
+        ({"layer_bits": {"nope": 8}}, RequestError, "cannot give bits to 'nope'"),
+        ({"layer_bits": {"stem.0": 1}}, RequestError, "bits must be from 2 to 16, got 1"),
+        ({"layer_bits": {"stem.0": 8}, "skip": "stem.0"}, RequestError, "'stem.0' is to be skipped"),
         (
             {"backend": "academic", "algorithm": "ptq", "graph": 1, "first_last_bits": 0},
             RequestError,
@@ -198,6 +201,21 @@ def test_use_before_calibration_is_refused() -> None:
 def test_wrong_requests(options: dict[str, Any], error: type[Exception], said: str) -> None:
     with pytest.raises(error, match=said):
         mqbench.prepare(network(), images(), **{"backend": "tensorrt", "algorithm": "lsq", **options})
+
+
+@pytest.mark.parametrize(("graph", "entering"), [(1, "blocks_1_depthwise_0_input"), (3, "blocks_1_expand_0")])
+def test_single_layers_may_have_bits_of_their_own(graph: int, entering: str) -> None:
+    options = {"backend": "fbgemm", "algorithm": "lsq", "bits": 4, "graph": graph}
+    q = mqbench.prepare(network(), images(), layer_bits={"blocks.1.depthwise.0": 8}, **options)  # type: ignore[arg-type]
+    mqbench.calibrate(q, [images()])
+    q(images())
+    plain = mqbench.prepare(network(), images(), **options)  # type: ignore[arg-type]
+    changed = {
+        name
+        for (name, fq), (_, other) in zip(quantizers(q), quantizers(plain), strict=True)
+        if (fq.scheme.bits, other.scheme.bits) == (8, 4)
+    }
+    assert changed == {"blocks.1.depthwise.0.weight_quantizer", f"activation_quantizers.{entering}"}
 
 
 def test_nothing_to_quantize_is_refused() -> None:

@@ -71,12 +71,14 @@ class Group:
         sources: nodes whose output is quantized, each once, for all its readers (graphs 2 and 3).
         edges: (reader, argument) pairs that are quantized privately (graph 1).
         first_or_last: the tensor enters the first or last layer.
+        layers: paths of the layers that the tensor enters.
     """
 
     name: str
     sources: tuple[fx.Node, ...] = ()
     edges: tuple[tuple[fx.Node, fx.Node], ...] = ()
     first_or_last: bool = False
+    layers: tuple[str, ...] = ()
 
 
 class Placement:
@@ -206,6 +208,7 @@ class Placement:
                 name=f"{flat_name(node)}_input",
                 edges=((node, node.args[0]),),
                 first_or_last=node in self.first_and_last,
+                layers=(str(node.target),),
             )
             for node in self.layers
         ]
@@ -218,7 +221,7 @@ class Placement:
                 x = parent[x]
             return x
 
-        special: set[fx.Node] = set()
+        entered: dict[fx.Node, list[fx.Node]] = {}
         for node in self.nodes:
             if not self.reads_quantized(node):
                 continue
@@ -230,20 +233,25 @@ class Placement:
                 sources = [s for s in self.source(value) if is_float(s)]
                 for other in sources:  # a concat's inputs share one grid
                     parent[find(other)] = find(sources[0] if self.shared_concat else other)
-                if node in self.first_and_last:
-                    special.update(sources)
+                if node in self._layer_set:
+                    for source in sources:
+                        entered.setdefault(source, []).append(node)
         members: dict[fx.Node, list[fx.Node]] = {}
         for node in self.nodes:
             if node in parent:
                 members.setdefault(find(node), []).append(node)
         return [
-            Group(
-                name=flat_name(self.producer(m[0])),
-                sources=tuple(m),
-                first_or_last=any(x in special for x in m),
-            )
-            for m in members.values()
+            self._group(same, [layer for x in same for layer in entered.get(x, ())])
+            for same in members.values()
         ]
+
+    def _group(self, sources: list[fx.Node], layers: list[fx.Node]) -> Group:
+        return Group(
+            name=flat_name(self.producer(sources[0])),
+            sources=tuple(sources),
+            first_or_last=any(layer in self.first_and_last for layer in layers),
+            layers=tuple(str(layer.target) for layer in layers),
+        )
 
     def _fused_with_add(self, node: fx.Node) -> fx.Node | None:
         """The input of an add that stays in the accumulator of the convolution that computes it."""

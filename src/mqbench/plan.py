@@ -1,6 +1,9 @@
 """The choices of one preparation, checked against each other before anything is computed."""
 
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import get_args
 
 from mqbench import algorithms as algorithm_catalog
 from mqbench import backends as backend_catalog
@@ -30,6 +33,7 @@ class Plan:
     graph: int
     first_last_bits: int = 8
     overrides: Overrides = Overrides()  # noqa: RUF009 (frozen)
+    layer_bits: Mapping[str, int] = field(default_factory=dict)
 
     @classmethod
     def make(
@@ -42,6 +46,7 @@ class Plan:
         graph: int | None = None,
         first_last_bits: int = 8,
         overrides: Overrides = Overrides(),  # noqa: B008 (frozen)
+        layer_bits: Mapping[str, int] = MappingProxyType({}),  # noqa: B008 (frozen)
     ) -> "Plan":
         """Fill what is None from the backend, and check everything."""
         for name in (backend, algorithm):
@@ -59,6 +64,7 @@ class Plan:
             graph=library.graph if graph is None else graph,
             first_last_bits=first_last_bits,
             overrides=overrides,
+            layer_bits=dict(layer_bits),
         )
         plan.check()
         return plan
@@ -92,9 +98,12 @@ class Plan:
             )
         if not self.method.deployable:
             self._check_academic()
-        for role in ("weight", "activation"):
+        for role in get_args(Role):
             self.quantizer_class(role, False).check_scheme(role, self.scheme(role, False))
             self.quantizer_class(role, True).check_scheme(role, self.scheme(role, True))
+            for layer in self.layer_bits:
+                chosen = self.quantizer_class(role, False, (layer,))
+                chosen.check_scheme(role, self.scheme(role, False, (layer,)))
 
     def _check_academic(self) -> None:
         reason = f"{self.algorithm!r} has no integer form that an inference library runs"
@@ -109,28 +118,37 @@ class Plan:
                 f"got graph {self.graph} and bn_folding {self.bn_folding}"
             )
 
-    def scheme(self, role: Role, first_or_last: bool) -> QuantScheme:
+    def bits_of(self, role: Role, first_or_last: bool, layers: Iterable[str] = ()) -> int:
+        """Bits of a weight, or of a tensor that enters some layers: the most that one of them asks for."""
+        usual = self.first_last_bits if first_or_last else self.bits[role == "activation"]
+        return max((self.layer_bits[layer] for layer in layers if layer in self.layer_bits), default=usual)
+
+    def scheme(self, role: Role, first_or_last: bool, layers: Iterable[str] = ()) -> QuantScheme:
         """The integer grid of a role."""
-        if role == "weight":
-            return self.library.weight_scheme(self.first_last_bits if first_or_last else self.bits[0])
-        return self.library.activation_scheme(self.first_last_bits if first_or_last else self.bits[1])
+        bits = self.bits_of(role, first_or_last, layers)
+        return self.library.weight_scheme(bits) if role == "weight" else self.library.activation_scheme(bits)
 
-    def algorithm_of(self, role: Role, first_or_last: bool) -> str:
+    def algorithm_of(self, role: Role, first_or_last: bool, layers: Iterable[str] = ()) -> str:
         """The algorithm, or plain min-max where the paper's 8-bit first and last layer use it."""
-        plain = first_or_last and self.first_last_bits >= 8 and role in self.method.plain_at_first_last
-        return PLAIN if plain else self.algorithm
+        wide = first_or_last and self.bits_of(role, True, layers) >= 8
+        return PLAIN if wide and role in self.method.plain_at_first_last else self.algorithm
 
-    def quantizer_class(self, role: Role, first_or_last: bool) -> type[FakeQuantize]:
+    def quantizer_class(
+        self, role: Role, first_or_last: bool, layers: Iterable[str] = ()
+    ) -> type[FakeQuantize]:
         """The fake quantizer class of a role."""
-        method: Algorithm = algorithm_catalog[self.algorithm_of(role, first_or_last)]
+        method: Algorithm = algorithm_catalog[self.algorithm_of(role, first_or_last, layers)]
         return method.quantizer_class(role)
 
-    def quantizer(self, role: Role, first_or_last: bool, channels: int | None = None) -> FakeQuantize:
-        """A new fake quantizer."""
+    def quantizer(
+        self, role: Role, first_or_last: bool, *, layers: Iterable[str] = (), channels: int | None = None
+    ) -> FakeQuantize:
+        """A new fake quantizer, for a layer's weight or for a tensor that enters some layers."""
+        named = tuple(layers)
         return fake_quantizer(
-            self.algorithm_of(role, first_or_last),
+            self.algorithm_of(role, first_or_last, named),
             role,
-            scheme=self.scheme(role, first_or_last),
+            scheme=self.scheme(role, first_or_last, named),
             channel_axis=0,
             channels=channels,
             adaptive_sign=role == "activation" and self.library.adaptive_sign,

@@ -1,8 +1,9 @@
 """Float model + algorithm + backend -> a graph of quantized modules that trains like any module."""
 
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from types import MappingProxyType
 from typing import Any
 
 from torch import Tensor, fx, nn
@@ -35,6 +36,7 @@ def prepare(
     first_last_bits: int = 8,
     overrides: Overrides = Overrides(),  # noqa: B008 (frozen)
     skip: str | Iterable[str] = (),
+    layer_bits: Mapping[str, int] = MappingProxyType({}),  # noqa: B008 (frozen)
 ) -> fx.GraphModule:
     """Make the quantized network that a backend will run, ready to calibrate and train.
 
@@ -51,6 +53,8 @@ def prepare(
         first_last_bits: bits of the weights and input activations of the first and last layer.
         overrides: single properties in place of the backend's, such as ``Overrides(power_of_two=True)``.
         skip: names of layers to leave in float.
+        layer_bits: bits of single layers by name, for the weight and for the tensor that enters it (which
+            other layers may read too); `mqbench.diagnose` tells which layers are worth it.
 
     Returns:
         A GraphModule; `calibrate` it before use.
@@ -77,6 +81,7 @@ def prepare(
         graph=graph,
         first_last_bits=first_last_bits,
         overrides=overrides,
+        layer_bits=layer_bits,
     )
     _check_model(model)
     return insert_quantizers(capture(model, example_inputs), plan, skip)
@@ -93,10 +98,13 @@ def insert_quantizers(
         skip: names of layers to leave in float.
 
     Raises:
-        RequestError: no layer to quantize, or a name in ``skip`` that is no layer.
+        RequestError: no layer to quantize, or a name in ``skip`` or the plan's ``layer_bits`` that is no layer.
     """
     skipped = (skip,) if isinstance(skip, str) else tuple(skip)
-    _check_skip(graph_module, skipped)
+    _check_layers(graph_module, skipped, "skip")
+    _check_layers(graph_module, plan.layer_bits, "give bits to")
+    if both := [name for name in skipped if name in plan.layer_bits]:
+        raise RequestError(f"{both[0]!r} is to be skipped, so it cannot have layer_bits")
     placement = Placement(graph_module, plan.graph, skipped, shared_concat=plan.library.shared_concat)
     if not placement.layers:
         raise RequestError("the network has no convolution or linear layer to quantize")
@@ -145,12 +153,12 @@ def _check_model(model: object) -> None:
         raise RequestError(f"the model has an attribute {QUANTIZERS!r}, which is needed here; rename it")
 
 
-def _check_skip(graph_module: fx.GraphModule, skip: Sequence[str]) -> None:
+def _check_layers(graph_module: fx.GraphModule, names: Iterable[str], what: str) -> None:
     layers = [name for name, module in graph_module.named_modules() if isinstance(module, QUANTIZABLE)]
-    unknown = [name for name in skip if name not in layers]
+    unknown = [name for name in names if name not in layers]
     if unknown:
         raise RequestError(
-            f"cannot skip {unknown[0]!r}: not a layer of this network; layers: {', '.join(layers)}"
+            f"cannot {what} {unknown[0]!r}: not a layer of this network; layers: {', '.join(layers)}"
         )
 
 
@@ -193,7 +201,7 @@ class _Editor:
     def _insert(self, group: Group) -> None:
         name = self._unique(group.name)
         target = f"{QUANTIZERS}.{name}"
-        self.root.add_submodule(target, self.plan.quantizer("activation", group.first_or_last))
+        self.root.add_submodule(target, self._quantizer_of(group))
         for source in group.sources:
             after = source if source.op != "placeholder" else self.graph.find_nodes(op="placeholder")[-1]
             readers = [reader for reader in source.users if reader.op != "output"]
@@ -205,6 +213,9 @@ class _Editor:
             with self.graph.inserting_before(reader):
                 quantized = self._call(target, source)
             reader.args = (quantized, *reader.args[1:])
+
+    def _quantizer_of(self, group: Group) -> FakeQuantize:
+        return self.plan.quantizer("activation", group.first_or_last, layers=group.layers)
 
     def _attend(self, node: fx.Node) -> None:
         """Put a quantizer between the softmax of an attention call and its second matrix product."""
@@ -252,7 +263,9 @@ class _Editor:
         path = str(node.target)
         layer: Any = self.placement.modules[path]
         first_or_last = any(other.target == node.target for other in self.placement.first_and_last)
-        quantizer = self.plan.quantizer("weight", first_or_last, channels=layer.weight.shape[0])
+        quantizer = self.plan.quantizer(
+            "weight", first_or_last, layers=(path,), channels=layer.weight.shape[0]
+        )
         quantized = QuantizedLayer(layer, quantizer.to(layer.weight.device, layer.weight.dtype))
         if norm_path is not None:
             norm: Any = self.placement.modules[norm_path]
