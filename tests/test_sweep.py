@@ -274,6 +274,18 @@ def test_workers_end_with_their_parent_in_the_middle_of_a_run(store: Store, note
     until(lambda: not any(is_alive(pid) for pid in workers), seconds=10)
 
 
+def test_what_another_sweep_makes_between_two_looks_is_found(
+    store: Store, notes: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def late(*args: Any, **options: Any) -> Any:
+        store.put(standin.record_of(FLOAT))
+        return stream(*args, **options)
+
+    stream = mqbench.sweep.stream
+    monkeypatch.setattr("mqbench.sweep.stream", late)
+    assert make(store, notes) == [standin.record_of(setting) for setting in RUNS]
+
+
 def test_two_sweeps_at_once_share_a_store(store: Store, notes: str) -> None:
     both = [start(store, notes, 1) for _ in range(2)]
     assert [process.wait(timeout=60) for process in both] == [0, 0]

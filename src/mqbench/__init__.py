@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from mqbench.deploy.latency import latency as latency
     from mqbench.deploy.network import to_integer as to_integer
     from mqbench.deploy.verification import verify as verify
+    from mqbench.diagnosis.diagnose import diagnose as diagnose
     from mqbench.frame import records as records
     from mqbench.preparation import prepare as prepare
     from mqbench.preparation import quantization_off as quantization_off
@@ -49,6 +50,7 @@ _HOME = {
     "calibrate": "calibration",
     "calibrate_bn": "calibration",
     "convert": "conversion",
+    "diagnose": "diagnosis.diagnose",
     "export": "deploy.export",
     "cure": "deploy.cures",
     "fake_quantizer": "algorithm",

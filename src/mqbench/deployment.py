@@ -1,6 +1,7 @@
 """One Setting -> one artifact: float network, quantized (PTQ, or QAT), exported, proved on an engine."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from types import MappingProxyType
 
 import torch
 from safetensors.torch import load_file
@@ -37,6 +38,7 @@ def quantize(
     images: int | None = None,
     sample: int = 8,
     skip: tuple[str, ...] = (),
+    layer_bits: Mapping[str, int] = MappingProxyType({}),
     progress: Progress = lambda phase: None,
 ) -> Certificate:
     """Quantize a network for a backend and leave a folder with files, program and certificate.
@@ -51,21 +53,22 @@ def quantize(
         images: test images that are compared; None takes all.
         sample: test images that are kept in the folder, to verify it later on.
         skip: layers that stay float.
+        layer_bits: bits of single layers by name.
         progress: called with the name of each phase.
 
     Raises:
         RequestError: what cannot work, before compute is spent where that can be known.
         MQBenchError: the training did not converge.
     """
-    _check(setting, request, images, sample)
+    _check(setting, request, images, sample, layer_bits)
     validate([setting], data)
     task = RunTask.of(setting, data)
     compute = compute or Compute()
     progress("float network")
     model = float_network(setting, task, data, store, compute)
     progress("quantize")
-    deployed = _quantized(model, setting, task, compute, skip)
-    test = list(_some(task.splits, images))
+    quantized = quantized_network(model, setting, task, compute=compute, skip=skip, layer_bits=layer_bits)
+    test = list(some_of(task.splits, images))
     progress(f"verify on {request.runtime}")
     network = {
         "architecture": setting.architecture,
@@ -73,9 +76,10 @@ def quantize(
         "dataset": setting.dataset,
         "setting": setting.key,
         "skip": list(skip),
+        "layer_bits": [f"{name}={bits}" for name, bits in layer_bits.items()],
     }
     return make(
-        lower(deployed),
+        lower(convert(quantized)),
         test,
         [test[0][0][:sample]],
         request,
@@ -102,13 +106,15 @@ def float_network(
     return model.eval()
 
 
-def _check(setting: Setting, request: Request, images: int | None, sample: int) -> None:
+def _check(
+    setting: Setting, request: Request, images: int | None, sample: int, layer_bits: Mapping[str, int]
+) -> None:
     if setting.algorithm == FLOAT:
         raise RequestError("quantize needs an algorithm; float is the network without quantization")
     plan = plan_of(setting)
     if not plan.method.deployable:
         raise IncompatibleError(f"{setting.algorithm!r} has no integer form that an inference library runs")
-    widest = max(*plan.bits, plan.first_last_bits)
+    widest = max(*plan.bits, plan.first_last_bits, *layer_bits.values())
     if widest > ENGINE_BITS:
         raise IncompatibleError(f"engines here compute with up to {ENGINE_BITS} bits, got {widest}")
     for name, value in (("images", images), ("sample", sample)):
@@ -117,9 +123,20 @@ def _check(setting: Setting, request: Request, images: int | None, sample: int) 
     request.check()
 
 
-def _quantized(
-    model: nn.Module, setting: Setting, task: RunTask, compute: Compute, skip: tuple[str, ...]
+def quantized_network(
+    model: nn.Module,
+    setting: Setting,
+    task: RunTask,
+    *,
+    compute: Compute,
+    skip: tuple[str, ...] = (),
+    layer_bits: Mapping[str, int] = MappingProxyType({}),
 ) -> fx.GraphModule:
+    """The prepared network of a setting in eval mode: calibrated, and trained if the setting says so.
+
+    Raises:
+        MQBenchError: the training did not converge.
+    """
     plan, recipe, splits = plan_of(setting), task.recipe, task.splits
     torch.manual_seed(setting.seed)
     images, _ = next(iter(splits.test.batches([torch.arange(2)])))
@@ -133,6 +150,7 @@ def _quantized(
         graph=plan.graph,
         first_last_bits=plan.first_last_bits,
         skip=skip,
+        layer_bits=layer_bits,
     ).eval()
 
     def batches(count: int) -> list[Batch]:
@@ -159,10 +177,11 @@ def _quantized(
         )
         if trained.not_converged is not None:
             raise MQBenchError(f"the training did not converge: {trained.not_converged}")
-    return convert(quantized.cpu().eval())
+    return quantized.cpu().eval()
 
 
-def _some(splits: Splits, images: int | None) -> Iterator[Batch]:
+def some_of(splits: Splits, images: int | None) -> Iterator[Batch]:
+    """Batches of so many test images, evenly spread; None takes all."""
     count = len(splits.test) if images is None else min(images, len(splits.test))
     picks = torch.arange(len(splits.test))
     if count < len(splits.test):  # datasets are often sorted by class

@@ -13,53 +13,14 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor, fx, nn
 
 from mqbench.attention import ATTENTION, can_write_out
 from mqbench.layers import BATCH_NORMS, QUANTIZABLE
 from mqbench.nodes import flat_name, is_float, is_vector, tensor_inputs
-
-aten = torch.ops.aten
+from mqbench.operations import ACTIVATIONS, ADD, CONCAT, ELEMENTWISE, MOVES, READERS, UNQUANTIZED
 
 _DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout)
-
-
-def _ops(*names: str) -> frozenset[Any]:
-    packets = (getattr(aten, name) for name in names if hasattr(aten, name))
-    return frozenset(getattr(packet, overload) for packet in packets for overload in packet.overloads())
-
-
-# one input, elementwise: computed on the producer's accumulator, before it is quantized
-ACTIVATIONS = _ops(
-    "relu", "relu6", "hardtanh", "clamp", "clamp_min", "clamp_max", "leaky_relu", "prelu", "elu", "celu", "selu",
-    "gelu", "silu", "mish", "hardswish", "hardsigmoid", "sigmoid", "tanh", "softplus",
-)  # fmt: skip
-# values are moved, copied or picked, never mixed: what is quantized stays on its grid
-MOVES = _ops(
-    "max_pool1d", "max_pool2d", "max_pool3d", "adaptive_max_pool2d", "flatten", "view", "reshape", "unflatten",
-    "permute", "transpose", "squeeze", "unsqueeze", "expand", "expand_as", "contiguous", "clone", "alias",
-    "slice", "select", "narrow", "split", "split_with_sizes", "chunk", "unbind", "t", "mT", "roll", "flip",
-    "pixel_shuffle", "pixel_unshuffle", "channel_shuffle", "constant_pad_nd", "pad", "detach", "movedim", "repeat",
-    "swapaxes", "numpy_T", "index_select", "upsample_nearest2d",
-)  # fmt: skip
-ADD = _ops("add", "sub")
-MULTIPLY = _ops("mul", "div")
-CONCAT = _ops("cat", "concat", "concatenate", "stack")
-POOL = _ops(
-    "avg_pool1d", "avg_pool2d", "avg_pool3d", "adaptive_avg_pool1d", "adaptive_avg_pool2d", "adaptive_avg_pool3d",
-    "mean",
-)  # fmt: skip
-MATMUL = _ops("matmul", "bmm", "baddbmm", "einsum", "scaled_dot_product_attention")
-_ELEMENTWISE = ADD | MULTIPLY
-_READERS = POOL | CONCAT | MATMUL
-
-
-# layers whose weight is computed, or of a kind without a quantized form: they stay float
-UNQUANTIZED = _ops(
-    "conv1d", "conv2d", "conv3d", "convolution", "linear",
-    "conv_transpose1d", "conv_transpose2d", "conv_transpose3d", "lstm", "gru", "rnn_tanh",
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -137,10 +98,10 @@ class Placement:
 
     def reads_quantized(self, node: fx.Node) -> bool:
         """A quantized operation of graphs 2 and 3: all its tensor inputs are integers."""
-        if node in self._layer_set or node.target in _READERS:
+        if node in self._layer_set or node.target in READERS:
             return True
         operands = node.args[:2]
-        return node.target in _ELEMENTWISE and all(
+        return node.target in ELEMENTWISE and all(
             isinstance(x, fx.Node) and not self.is_stored_vector(x) for x in operands
         )
 
@@ -150,7 +111,7 @@ class Placement:
 
     def is_affine(self, node: fx.Node) -> bool:
         """A batch norm, or a product or sum with a stored vector (layer scale), which merges as one does."""
-        if node.target in _ELEMENTWISE:
+        if node.target in ELEMENTWISE:
             return [self.is_stored_vector(x) for x in tensor_inputs(node)] in ([True, False], [False, True])
         return isinstance(self.module(node), BATCH_NORMS)
 

@@ -46,7 +46,7 @@ class Plan:
         graph: int | None = None,
         first_last_bits: int = 8,
         overrides: Overrides = Overrides(),  # noqa: B008 (frozen)
-        layer_bits: Mapping[str, int] = MappingProxyType({}),  # noqa: B008 (frozen)
+        layer_bits: Mapping[str, int] = MappingProxyType({}),
     ) -> "Plan":
         """Fill what is None from the backend, and check everything."""
         for name in (backend, algorithm):

@@ -36,7 +36,7 @@ def prepare(
     first_last_bits: int = 8,
     overrides: Overrides = Overrides(),  # noqa: B008 (frozen)
     skip: str | Iterable[str] = (),
-    layer_bits: Mapping[str, int] = MappingProxyType({}),  # noqa: B008 (frozen)
+    layer_bits: Mapping[str, int] = MappingProxyType({}),
 ) -> fx.GraphModule:
     """Make the quantized network that a backend will run, ready to calibrate and train.
 

@@ -125,7 +125,9 @@ def sweep(
         work=work,
     )
     known.update((record.setting, record) for record in made)
-    return [known[setting] for setting in runs]
+    # what is in neither was made by another sweep after the first look and before the second
+    found = (known.get(setting) or store.get(setting) for setting in runs)
+    return [record for record in found if record is not None]
 
 
 def stream(

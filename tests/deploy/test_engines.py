@@ -200,7 +200,7 @@ def test_networks_that_an_engine_cannot_take(
 
 @pytest.mark.parametrize("name", ["openvino", "tvm"])
 def test_a_missing_engine_is_named_with_its_install_line(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = builtins.__import__
+    real, runtime = builtins.__import__, engine(name)
 
     def refuse(module: str, *args: Any, **kwargs: Any) -> Any:
         if module.partition(".")[0] == name:
@@ -211,7 +211,7 @@ def test_a_missing_engine_is_named_with_its_install_line(name: str, monkeypatch:
     monkeypatch.setattr("importlib.import_module", lambda module: refuse(module))
     monkeypatch.setattr(builtins, "__import__", refuse)
     with pytest.raises(RequestError, match=rf"pip install 'mqbench\[{name}\]'"):
-        runtimes[name].require()  # type: ignore[index]
+        runtime.require()
 
 
 def test_torch_engine_is_put_back() -> None:

@@ -10,7 +10,7 @@ from torch import Tensor, fx, nn
 from mqbench.deploy.program import Combination, GlobalPool, Pads, Pool
 from mqbench.errors import RequestError
 from mqbench.layers import BATCH_NORMS, DeployedLayer
-from mqbench.placement import MOVES
+from mqbench.operations import MOVES
 
 aten = torch.ops.aten
 INFINITY = float("inf")

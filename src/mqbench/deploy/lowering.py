@@ -31,7 +31,7 @@ from mqbench.deploy.program import (
 )
 from mqbench.errors import RequestError
 from mqbench.layers import BATCH_NORMS, QUANTIZABLE, DeployedLayer
-from mqbench.placement import ADD, CONCAT, MATMUL, MOVES, MULTIPLY, POOL
+from mqbench.operations import ADD, CONCAT, MATMUL, MOVES, MULTIPLY, POOL
 from mqbench.plan import Plan
 
 

@@ -33,9 +33,9 @@ def diagnose(
     ``clipped_percent`` (values outside its range), ``clipping_noise_percent`` (of the squared error),
     ``range_used_percent`` (of its integers, from the smallest to the largest that occurs),
     ``effective_bits`` (entropy of the integers), ``channels``, ``dead_channels`` (that are all zero after
-    quantization), ``accumulated_sqnr_db`` (against the float network's tensor), then ``only_`` and
-    ``without_`` with ``sqnr_db`` of the output, ``agreement`` with the float network's top-1 and
-    ``accuracy``, both in percent.
+    quantization), ``channel_spread`` (largest peak of a channel over their median), ``accumulated_sqnr_db``
+    (against the float network's tensor), then ``only_`` and ``without_`` with ``sqnr_db`` of the output,
+    ``agreement`` with the float network's top-1 and ``accuracy``, both in percent.
 
     Columns by layer, whose weight and input quantizers are taken together: ``layer``, ``weight_bits``,
     ``input_bits``, ``weight_sqnr_db``, ``input_sqnr_db``, ``output_sqnr_db`` and ``output_cosine``
@@ -65,5 +65,5 @@ def diagnose(
 
     if by not in get_args(By):
         raise RequestError(f"by must be 'quantizer' or 'layer', got {by!r}")
-    found = examine(model, batches, sensitivity_images=sensitivity_images)
+    found = examine(model, batches, sensitivity=sensitivity_images)
     return polars.DataFrame(found.quantizers if by == "quantizer" else found.layers, infer_schema_length=None)

@@ -4,7 +4,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor, fx
 
 from mqbench.deploy.evaluation import batches_of
@@ -51,32 +50,39 @@ class Examination:
     alternatives: tuple[dict[str, Any], ...] = ()
 
 
-def examine(model: fx.GraphModule, batches: Iterable[Any], *, sensitivity_images: int = 64) -> Examination:
+def examine(
+    model: fx.GraphModule, batches: Iterable[Any], *, sensitivity: int | Iterable[Any] = 64
+) -> Examination:
     """Measure a quantized network, as `diagnose` says, with what its page shows besides.
 
     Args:
         model: from `mqbench.prepare`, calibrated, or from `mqbench.convert`.
         batches: as for `diagnose`.
-        sensitivity_images: the first so many images give the sensitivities; 0 leaves them out.
+        sensitivity: batches that give the sensitivities, or how many of the first images do; 0 leaves
+            them out.
 
     Raises:
         RequestError: no batch, another kind of network, or a number below 0.
         CalibrationError: a quantizer without parameters.
     """
-    if isinstance(sensitivity_images, bool) or sensitivity_images < 0:
-        raise RequestError(f"sensitivity_images must be 0 or more, got {sensitivity_images!r}")
+    first = sensitivity if isinstance(sensitivity, int) else 0
+    if isinstance(sensitivity, bool) or first < 0:
+        raise RequestError(f"sensitivity_images must be 0 or more, got {sensitivity!r}")
     probe = Probe(model)
     quantizers = {point.name: _OfQuantizer(point) for point in probe.points.values()}
     layers = {layer.name: _OfLayer(layer) for layer in probe.layers}
-    whole, kept, images = Score(), list[Chunk](), 0
+    whole, images = Score(), 0
+    kept = [] if isinstance(sensitivity, int) else list(_chunks(probe, sensitivity))
     for inputs, labels in _chunks(probe, batches):
         found = probe.run(inputs)
         real = probe.run(inputs, probe.removable)
-        for measured in (*quantizers.values(), *layers.values()):
-            measured.add(probe, real, found, first=not images)
+        for quantizer in quantizers.values():
+            quantizer.add(probe, real, found, first=not images)
+        for layer in layers.values():
+            layer.add(real, found)
         whole.add(probe.output(real), probe.output(found), labels)
-        if (missing := sensitivity_images - sum(len(x[0]) for x, _ in kept)) > 0:
-            kept.append(_first(missing, inputs, labels))
+        if images < first:
+            kept.append(_first(first - images, inputs, labels))
         images += len(inputs[0])
     if not images:
         raise RequestError("diagnose needs at least one batch, got none")
@@ -135,7 +141,7 @@ class _OfLayer:
         self.layer = layer
         self.output = Likeness()
 
-    def add(self, probe: Probe, real: dict[fx.Node, Any], found: dict[fx.Node, Any], *, first: bool) -> None:
+    def add(self, real: dict[fx.Node, Any], found: dict[fx.Node, Any]) -> None:
         self.output.add(real[self.layer.node], found[self.layer.node])
 
     def row(self, quantizers: dict[str, _OfQuantizer]) -> dict[str, Any]:
@@ -210,7 +216,9 @@ def _chunks(probe: Probe, batches: Iterable[Any]) -> Iterator[Chunk]:
             raise RequestError("diagnose takes batches of at least one image: tensors, or (images, labels)")
         if size is None:
             one = probe.run(tuple(x[:1] for x in inputs))
-            size = max(1, VALUES_AT_ONCE // max(1, sum(v.numel() for v in one.values() if isinstance(v, Tensor))))
+            size = max(
+                1, VALUES_AT_ONCE // max(1, sum(v.numel() for v in one.values() if isinstance(v, Tensor)))
+            )
         for start in range(0, len(inputs[0]), size):
             part = slice(start, start + size)
             yield tuple(x[part] for x in inputs), None if labels is None else labels[part]

@@ -107,7 +107,9 @@ class Probe:
         given = iter(inputs)
         values: dict[fx.Node, Any] = {}
         for node in self._nodes:
-            values[node] = next(given) if node.op == "placeholder" else self._compute(node, values, without, {})
+            values[node] = (
+                next(given) if node.op == "placeholder" else self._compute(node, values, without, {})
+            )
         return values
 
     @torch.no_grad()

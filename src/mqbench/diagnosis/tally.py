@@ -13,6 +13,7 @@ from mqbench.diagnosis.probe import Point
 from mqbench.layers import DeployedLayer
 from mqbench.quantizer import FakeQuantize, at_least_float
 
+
 def decibels(signal: float, noise: float) -> float | None:
     """Signal-to-quantization-noise ratio in dB: infinite without noise, None without a signal."""
     if signal <= 0:
@@ -98,6 +99,7 @@ class Tally:
             "effective_bits": float(-(share * share.log2()).sum()) + 0.0,
             "channels": len(self.channel_peak),
             "dead_channels": int((self.channel_peak == 0).sum()),
+            "channel_spread": _spread(self.channel_peak),
         }
 
     def _see(self, y: Tensor, q: Tensor) -> None:
@@ -119,6 +121,12 @@ def _integers(module: Any) -> tuple[int, int]:
     if isinstance(module, FakeQuantize):
         return module.integer_range()
     return module.scheme.quant_min, module.scheme.quant_max
+
+
+def _spread(peaks: Tensor) -> float | None:
+    """Largest peak of a channel over the median of those that are not dead."""
+    alive = peaks[peaks > 0]
+    return float(alive.max() / alive.median()) if len(alive) else None
 
 
 def _ends(module: Any, x: Tensor) -> tuple[Tensor, Tensor]:

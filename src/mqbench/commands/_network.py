@@ -1,0 +1,115 @@
+"""Options that say which network is quantized and how, for the commands that make one."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+from pydantic import ValidationError
+
+from mqbench.commands._options import Count, Pairs, Whole, pairs
+from mqbench.errors import RequestError
+from mqbench.record import Setting
+from mqbench.study import Study, explain
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class NetworkOptions:
+    """Which network is quantized, and how.
+
+    Args:
+        backend: The inference library.
+        dataset: Of calibration, training and test; without it --data is a folder of images itself.
+        data: Folder of the datasets.
+        weights: Of the float network: timm, file:PATH or package:NAME; without it, it is trained here.
+        algorithm: ptq if nothing is trained, else lsq.
+        bits: Of weights and activations; w4a8 for a pair.
+        epochs: Of quantization-aware training; 0 is post-training quantization.
+        first_last_bits: Bits of the first and last layer.
+        layer_bits: Bits of single layers, such as layer4.0.conv1=8.
+        skip: Layers that stay float.
+        bn_folding: Strategy, -1 to 4; the backend's if not given.
+        graph: Placement of the quantizers, 1 to 3; the backend's if not given.
+        weight_calibration: Observer of weights.
+        activation_calibration: Observer of activations.
+        calibration_images: Training images that set the quantizers' parameters.
+        bn_calibration: Training images that renew the batch norms' statistics afterwards.
+        seed: Of the run.
+        float_epochs: Epochs of the float network, where it is trained here.
+        store: Folder of the records, where the float network is or will be.
+    """
+
+    backend: str
+    dataset: str | None = None
+    data: str | None = None
+    weights: str | None = None
+    algorithm: str | None = None
+    bits: str = "8"
+    epochs: Whole = 0
+    first_last_bits: Whole = 8
+    layer_bits: Pairs = ()
+    skip: Annotated[tuple[str, ...], Parameter(negative=(), show_default=False)] = ()
+    bn_folding: Whole | None = None
+    graph: Whole | None = None
+    weight_calibration: str | None = None
+    activation_calibration: str | None = None
+    calibration_images: Count | None = None
+    bn_calibration: Count | None = None
+    seed: Whole = 0
+    float_epochs: Count | None = None
+    store: str = "runs"
+
+    def setting(self, model: str) -> Setting:
+        """The checked setting of one network.
+
+        Raises:
+            RequestError: a value that is not allowed, or neither a dataset nor a folder of images.
+        """
+        axes = {
+            "architecture": model,
+            "dataset": self._dataset(),
+            "algorithm": self.algorithm or ("lsq" if self.epochs else "ptq"),
+            "seeds": self.seed,
+        }
+        for name in (
+            "backend",
+            "bits",
+            "epochs",
+            "first_last_bits",
+            "bn_folding",
+            "graph",
+            "weight_calibration",
+            "activation_calibration",
+            "calibration_images",
+            "bn_calibration",
+            "weights",
+            "float_epochs",
+        ):
+            axes[name] = getattr(self, name)
+        given = {name: (value,) for name, value in axes.items() if value is not None}
+        try:
+            (setting,) = Study(name="quantize", axes=given).settings()
+        except ValidationError as error:
+            raise RequestError(explain(error)) from None
+        return setting
+
+    def bits_of_layers(self) -> dict[str, int]:
+        """The single layers' bits.
+
+        Raises:
+            RequestError: not written as LAYER=BITS.
+        """
+        found = {}
+        for layer, text in pairs(self.layer_bits).items():
+            if not text.isdecimal():
+                raise RequestError(f"layer_bits takes LAYER=BITS with a whole number, got {layer}={text}")
+            found[layer] = int(text)
+        return found
+
+    def _dataset(self) -> str:
+        if self.dataset is not None:
+            return self.dataset
+        if self.data is None:
+            raise RequestError("no images: give --dataset NAME, or --data FOLDER with images")
+        return f"folder:{Path(self.data).resolve()}"

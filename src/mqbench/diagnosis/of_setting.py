@@ -1,0 +1,60 @@
+"""One Setting -> its quantized network, examined on test images."""
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+
+from mqbench.compute import Compute
+from mqbench.deployment import float_network, quantized_network, some_of
+from mqbench.diagnosis.examination import Examination, examine
+from mqbench.errors import RequestError
+from mqbench.record import FLOAT, Setting
+from mqbench.store import Store
+from mqbench.task import RunTask, validate
+
+
+def examine_setting(
+    setting: Setting,
+    *,
+    data: str | None = None,
+    store: Store | str = "runs",
+    compute: Compute | None = None,
+    skip: tuple[str, ...] = (),
+    layer_bits: Mapping[str, int] = MappingProxyType({}),
+    images: int | None = 256,
+    sensitivity_images: int = 64,
+    progress: Callable[[str], None] = lambda phase: None,
+) -> Examination:
+    """Make the quantized network of a setting and measure what each of its quantizers costs.
+
+    Args:
+        setting: the network, its weights and data, algorithm, backend and bits.
+        data: folder of the datasets.
+        store: where the float network is, or is put, if the setting trains it here.
+        compute: of the training.
+        skip: layers that stay float.
+        layer_bits: bits of single layers by name.
+        images: test images, evenly spread; None takes all.
+        sensitivity_images: of them, for the sensitivities, evenly spread too.
+        progress: called with the name of each phase.
+
+    Raises:
+        RequestError: what cannot work, before compute is spent where that can be known.
+        MQBenchError: the training did not converge.
+    """
+    if setting.algorithm == FLOAT:
+        raise RequestError("diagnose needs an algorithm; float is the network without quantization")
+    if images is not None and images < 1:
+        raise RequestError(f"images must be at least 1, got {images}")
+    validate([setting], data)
+    task = RunTask.of(setting, data)
+    compute = compute or Compute()
+    progress("float network")
+    model = float_network(setting, task, data, store, compute)
+    progress("quantize")
+    quantized = quantized_network(model, setting, task, compute=compute, skip=skip, layer_bits=layer_bits)
+    progress("diagnose")
+    batches = list(some_of(task.splits, images))
+    if sensitivity_images:  # datasets are often sorted by class, so the first images will not do
+        some = list(some_of(task.splits, min(sensitivity_images, sum(len(y) for _, y in batches))))
+        return examine(quantized, batches, sensitivity=some)
+    return examine(quantized, batches, sensitivity=())
