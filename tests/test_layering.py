@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).parents[1] / "src" / "mqbench"
 # from the floor up; a line's rooms may import each other
 ROOMS = [
     {"errors", "py.typed"},
-    {"catalog", "scheme", "compute"},
+    {"catalog", "scheme", "compute", "sealed"},
     {"record"},
     {"grid"},
     {"record_file", "store", "object_store", "metrics", "columns", "journal", "study", "provenance"},
@@ -23,7 +23,7 @@ ROOMS = [
     {"index", "query"},
     {"frame"},
     {"paper"},
-    {"report", "recommend"},
+    {"recommend"},
     {"fused"},
     {"processes"},
     {"functional"},
@@ -31,6 +31,7 @@ ROOMS = [
     {"quantizer"},
     {"backends", "algorithm", "algorithms"},
     {"ladder"},
+    {"report"},
     {"folding", "layers", "data_layer", "deferring"},
     {"functionalise", "lifting", "nodes", "attention", "operations"},
     {"capture"},
@@ -78,6 +79,9 @@ RESULTS = [
     "report",
     "recommend",
     "report.latency",
+    "report.site",
+    "report.watch",
+    "report.reading",
 ]
 
 

@@ -29,6 +29,8 @@ _CATALOGS: dict[str, str] = {
     "RUNTIME": "mqbench.deploy.runtimes",
     "FORM": "mqbench.deploy.forms",
     "EXPORTER": "mqbench.deploy.exporters",
+    "FIGURE": "mqbench.report.figures",
+    "PAGE": "mqbench.report.pages",
 }
 
 

@@ -2,7 +2,6 @@
 
 import dataclasses
 import hashlib
-import json
 import math
 import platform
 from collections.abc import Mapping
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import mqbench
+from mqbench import sealed
 from mqbench.deploy.agreement import Agreement, LayerAgreement, Match, OutputMatch, Pair
 from mqbench.deploy.files import whole_file
 from mqbench.deploy.requirement import Requirement
@@ -72,9 +72,8 @@ def certify(
 
 def write(certificate: Certificate, path: Path) -> None:
     """Write a certificate as JSON that carries its own hash, atomically."""
-    whole = {**certificate, "sha256": _own_hash(certificate)}
     with whole_file(path) as sibling:
-        sibling.write_text(json.dumps(whole, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+        sibling.write_text(sealed.text(certificate), encoding="utf-8")
 
 
 def read(path: Path) -> Certificate:
@@ -83,16 +82,7 @@ def read(path: Path) -> Certificate:
     Raises:
         RequestError: there is none, it was changed or cut, or is of another version.
     """
-    try:
-        certificate = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise RequestError(
-            f"cannot read {path}: {error.strerror}; give a folder from mqbench quantize"
-        ) from None
-    except ValueError as error:
-        raise RequestError(f"{path} is damaged: {error}") from None
-    if not isinstance(certificate, dict) or certificate.pop("sha256", None) != _own_hash(certificate):
-        raise RequestError(f"{path} is damaged: it is not what was written")
+    certificate = sealed.read(path, "mqbench quantize")
     if certificate.get("format") != FORMAT:
         raise RequestError(f"{path} was written by another version of mqbench")
     return certificate
@@ -116,11 +106,6 @@ def sha256(path: Path) -> str:
     """Of a file, in hexadecimal digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _own_hash(certificate: Certificate) -> str:
-    text = json.dumps(certificate, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _match(match: Match) -> dict[str, Any]:

@@ -61,7 +61,7 @@ def beside(records: Iterable[Record]) -> list[Beside]:
     for row, by_backend in cells(records).items():
         for backend, cell in by_backend.items():
             setting = row.model_copy(update={"backend": backend})
-            known = _paper().get(_identity(setting))
+            known = _paper().get(identity(setting))
             if known is None or cell.mean is None:
                 continue
             numbers, value = known
@@ -104,7 +104,8 @@ def proxies(records: Iterable[Record]) -> list[Proxy]:
     return found
 
 
-def _identity(setting: Setting) -> Setting:
+def identity(setting: Setting) -> Setting:
+    """The setting with its training at the defaults: equal for cells that are compared."""
     defaults = {name: Setting.model_fields[name].default for name in _TRAINING}
     return setting.model_copy(update=defaults)
 
@@ -123,7 +124,7 @@ def _paper() -> dict[Setting, tuple[tuple[int, ...], float]]:
     found: dict[Setting, tuple[tuple[int, ...], float]] = {}
     for number in _TABLES:
         for record in tables.records(number):
-            setting, value = _identity(record.setting), accuracy(record)
+            setting, value = identity(record.setting), accuracy(record)
             assert value is not None
             numbers, first = found.get(setting, ((), value))
             found[setting] = (*numbers, number), first

@@ -46,7 +46,7 @@ def lines(records: Iterable[Record]) -> Iterator[str]:
         but = f" The training differs in {', '.join(unlike)}." if unlike else ""
         yield f"Ours / the paper's (difference): {shown}{more}.{but}"
     for proxy in proxies(records):
-        yield _proxy(proxy)
+        yield proxy_line(proxy)
 
 
 def _stable(found: Stability) -> str:
@@ -57,7 +57,8 @@ def _stable(found: Stability) -> str:
     )
 
 
-def _proxy(proxy: Proxy) -> str:
+def proxy_line(proxy: Proxy) -> str:
+    """Rank agreement with the paper in a sentence."""
     taus = [one.tau for one in proxy.each.values() if one.tau is not None]
     over = f", {min(taus):.2f} to {max(taus):.2f} with each" if taus else ""
     return (

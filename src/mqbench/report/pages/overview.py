@@ -1,0 +1,68 @@
+"""What the records say, and a table of each network as in the paper's Table 7."""
+
+from collections import Counter
+from itertools import groupby
+from typing import Any
+
+from mqbench.record import Record
+from mqbench.report.context import Context
+from mqbench.report.entries import other_of
+from mqbench.report.headlines import headlines
+from mqbench.report.pages._base import Page
+from mqbench.report.table import TITLES
+
+_TABLES = 8
+
+
+def _values(context: Context) -> dict[str, Any]:
+    parts = _tables(context.rows)
+    return {
+        "facts": _facts(context.records),
+        "headlines": headlines(context, context.entries),
+        "tables": parts[:_TABLES],
+        "hidden": max(0, len(parts) - _TABLES),
+        "titles": TITLES,
+    }
+
+
+def _facts(records: list[Record]) -> list[tuple[str, str]]:
+    outcomes = Counter(record.outcome for record in records)
+    settings = [record.setting for record in records]
+    found = [("runs", len(records))]
+    found += [
+        (f"{kind}s" if len(values) != 1 else kind, len(values))
+        for kind in ("algorithm", "backend", "architecture", "dataset")
+        if (values := {getattr(s, kind) for s in settings} - {None, "float"})
+    ]
+    found += [("not converged", outcomes["not_converged"]), ("failed", outcomes["failed"])]
+    hours = sum(r.provenance.seconds for r in records if r.provenance) / 3600
+    return [*((name, f"{count:,}") for name, count in found), ("hours of computing", f"{hours:,.1f}")]
+
+
+def _tables(every: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """One for each network, data and bit width."""
+    parts = []
+    for (architecture, dataset, bits), group in groupby(sorted(every, key=_place), key=_place):
+        members = [row | {"other": other_of(row)} for row in group]
+        members.sort(key=lambda row: (row["other"], -(row["hardware_mean"] or 0)))
+        present = {name for row in members for name in row["backends"]}
+        parts.append(
+            {
+                "title": f"{architecture} on {dataset}, {'w{}a{}'.format(*bits)}",
+                "dataset": dataset,
+                "float": members[0]["float_accuracy"],
+                "backends": [*(b for b in TITLES if b in present), *sorted(present - set(TITLES))],
+                "others": any(row["other"] for row in members),
+                "rows": members,
+            }
+        )
+    return parts
+
+
+def _place(row: dict[str, Any]) -> tuple[str, str, list[int]]:
+    return row["architecture"], row["dataset"], row["bits"]
+
+
+PAGE = Page(
+    title="Overview", menu="Overview", order=0, template="overview.html", values=_values, file="index.html"
+)
