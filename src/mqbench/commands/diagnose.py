@@ -80,7 +80,7 @@ def _show(found: "Mapping[str, Any]", output: str | None) -> None:
     from rich.text import Text
 
     from mqbench.report.advice import advice
-    from mqbench.report.diagnosis import COLUMNS, cell, summary
+    from mqbench.report.diagnosis_page import COLUMNS, cell, summary
 
     console = console_of(sys.stdout)
     console.print(summary(found), markup=False, soft_wrap=True)

@@ -34,6 +34,7 @@ class Examination:
         images: that statistics are of.
         sensitivity_images: that sensitivities are of.
         quantizers, layers: rows of `diagnose`.
+        network_order: the layers in the order of the network.
         whole: of the network with all quantizers: ``sqnr_db``, ``agreement``, ``accuracy``, and
             ``float_accuracy``.
         kept_float: the worst layers left in float together: ``layers`` and the scores of ``whole``.
@@ -45,6 +46,7 @@ class Examination:
     sensitivity_images: int
     quantizers: tuple[dict[str, Any], ...]
     layers: tuple[dict[str, Any], ...]
+    network_order: tuple[dict[str, Any], ...]
     whole: dict[str, float | None]
     kept_float: tuple[dict[str, Any], ...] = ()
     alternatives: tuple[dict[str, Any], ...] = ()
@@ -89,6 +91,7 @@ def examine(
     of_quantizers, of_layers = _sensitivities(probe, kept)
     rows = [one.row() | of_quantizers.get(name, _UNKNOWN) for name, one in quantizers.items()]
     layer_rows = [one.row(quantizers) | of_layers.get(name, _UNKNOWN) for name, one in layers.items()]
+    order = tuple(layer_rows)
     rows.sort(key=_harm)
     layer_rows.sort(key=_harm)
     return Examination(
@@ -96,6 +99,7 @@ def examine(
         sensitivity_images=sum(len(x[0]) for x, _ in kept),
         quantizers=tuple(rows),
         layers=tuple(layer_rows),
+        network_order=order,
         whole={"float_accuracy": whole.float_accuracy, **whole.row()},
         kept_float=tuple(_kept_float(probe, kept, layers, [row["layer"] for row in layer_rows])),
         alternatives=tuple(alternatives(probe, kept, [row["quantizer"] for row in rows][:ALTERNATIVES_OF])),

@@ -5,50 +5,14 @@ import math
 import os
 import secrets
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from mqbench.errors import RequestError
 from mqbench.report.advice import advice
-
-COLUMNS: dict[str, tuple[str, ...]] = {
-    "layer": ("layer",),
-    "bits": ("weight_bits", "input_bits"),
-    "weight SQNR, dB": ("weight_sqnr_db",),
-    "input": ("input_sqnr_db",),
-    "output": ("output_sqnr_db",),
-    "only it: SQNR, dB": ("only_sqnr_db",),
-    "agreement, %": ("only_agreement",),
-    "top-1, %": ("only_accuracy",),
-    "all but it: SQNR, dB": ("without_sqnr_db",),
-    "agreement, % ": ("without_agreement",),
-    "top-1, % ": ("without_accuracy",),
-}
-"""Title to fields of the table of layers."""
-
-
-def cell(row: Mapping[str, Any], names: Sequence[str]) -> str:
-    """The text of a cell; of several fields with a slash between them."""
-    return "/".join(_text(row[name]) for name in names)
-
-
-def summary(found: Mapping[str, Any]) -> str:
-    """What the whole network loses, in a sentence."""
-    whole = found["whole"]
-    parts = []
-    if whole["accuracy"] is not None:
-        parts.append(f"top-1 {whole['accuracy']:.1f} %, float {whole['float_accuracy']:.1f} %")
-    if whole["agreement"] is not None:
-        parts.append(f"agreement with the float network {whole['agreement']:.1f} %")
-    if whole["sqnr_db"] is not None:
-        parts.append(f"SQNR of the output {_text(whole['sqnr_db'])} dB")
-    said = "; ".join(parts) or "the output is zero"
-    sensitive = found["sensitivity_images"]
-    return f"{found['images']} images: {said}." + (
-        f" Sensitivities are of {sensitive} images." if sensitive else ""
-    )
+from mqbench.report.diagnosis_page import page
 
 
 def plain(value: Any) -> Any:
@@ -87,6 +51,7 @@ def write(folder: str, about: Mapping[str, Any], found: Mapping[str, Any]) -> No
         (building / "diagnosis.json").write_text(
             json.dumps(plain(everything), indent=1, allow_nan=False) + "\n", encoding="utf-8"
         )
+        (building / "index.html").write_text(page(about, found), encoding="utf-8")
         for name in ("quantizers", "layers"):
             frame = polars.DataFrame(list(found[name]), infer_schema_length=None)
             frame.write_parquet(building / f"{name}.parquet")
@@ -97,11 +62,3 @@ def write(folder: str, about: Mapping[str, Any], found: Mapping[str, Any]) -> No
         raise RequestError(f"cannot write {folder}: {error.strerror or error}") from error
     finally:
         shutil.rmtree(building, ignore_errors=True)
-
-
-def _text(value: Any) -> str:
-    if value is None:
-        return "-"
-    if isinstance(value, float):
-        return "exact" if math.isinf(value) else f"{value:.1f}"
-    return str(value)

@@ -5,7 +5,6 @@ import json
 import os
 import shutil
 import time
-from base64 import b64encode
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,12 +17,11 @@ import mqbench
 from mqbench.errors import RequestError
 from mqbench.record import Record
 from mqbench.report import run_page
-from mqbench.report.charts.svg import SHAPES
 from mqbench.report.context import Context
 from mqbench.report.families import alike
 from mqbench.report.pages._base import Page
+from mqbench.report.rendering import HERE, environment
 
-HERE = Path(__file__).parent
 MANIFEST = ".report.json"
 RUNS = "runs"
 
@@ -150,33 +148,14 @@ class Site:
 
     @cached_property
     def _environment(self) -> Any:
-        from jinja2 import Environment, FileSystemLoader, StrictUndefined
-        from markupsafe import Markup
-
-        environment = Environment(
-            loader=FileSystemLoader([HERE / "templates", "/"]),
-            autoescape=True,
-            undefined=StrictUndefined,
-            trim_blocks=True,
-            lstrip_blocks=True,
-        )
-        style = (HERE / "assets" / "report.css").read_text(encoding="utf-8") + SHAPES
-        script = (HERE / "assets" / "report.js").read_text(encoding="utf-8")
-        allowed = b64encode(hashlib.sha256(script.encode()).digest()).decode()
-        count = len(self.context.records)
-        environment.globals.update(
-            style=Markup(style),
-            script=Markup(script),
-            policy=f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{allowed}'",
+        count, store = len(self.context.records), Path(self._store).name or self._store
+        return environment(
             menu=self.menu,
             live=self.live,
-            run=False,
-            up="",
             store=self._store,
-            about=f"{count:,} runs of {Path(self._store).name or self._store}",
-            foot=f"mqbench {mqbench.__version__}, from the records of {Path(self._store).name or self._store}.",
+            about=f"{count:,} runs of {store}",
+            foot=f"mqbench {mqbench.__version__}, from the records of {store}.",
         )
-        return environment
 
 
 def check(output: Path) -> dict[str, str]:
@@ -186,13 +165,17 @@ def check(output: Path) -> dict[str, str]:
         RequestError: there is something else than a site.
     """
     if not output.name:
-        raise RequestError(f"{str(output)!r} cannot be replaced by a site; give a folder of its own, such as site")
+        raise RequestError(
+            f"{str(output)!r} cannot be replaced by a site; give a folder of its own, such as site"
+        )
     try:
         return dict(json.loads((output / MANIFEST).read_text(encoding="utf-8"))["runs"])
     except (OSError, ValueError, KeyError, TypeError):
         if not output.exists() or (output.is_dir() and not any(output.iterdir())):
             return {}
-    raise RequestError(f"{output} is there and is no site of mqbench report; give another folder, or remove it")
+    raise RequestError(
+        f"{output} is there and is no site of mqbench report; give another folder, or remove it"
+    )
 
 
 def _page_of(name: str, figure: Any) -> Page:
