@@ -33,6 +33,9 @@ def test_tables_advice_and_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert "Sensitivities are of 20 images." in printed
     assert "layer1.0.conv1" in printed
     assert printed.rstrip().splitlines()[-1].startswith("- ")
+    page = (tmp_path / "out" / "index.html").read_text()
+    assert page.count("<svg") == 2
+    assert "layer1.0.conv1" in page
     found = json.loads((tmp_path / "out" / "diagnosis.json").read_text())
     layers = polars.read_parquet(tmp_path / "out" / "layers.parquet")
     assert [row["layer"] for row in found["layers"]] == layers["layer"].to_list()

@@ -31,9 +31,8 @@ WORST = 20
 
 Row = Mapping[str, Any]
 _TITLES = {
-    "layer": "layer",
     "quantizer": "quantizer",
-    "observer": "calibration",
+    "layer": "layer",
     "role": "of",
     "bits": "bits",
     "weight_bits": "weight bits",
@@ -153,7 +152,7 @@ def _pictures(found: Mapping[str, Any]) -> Iterator[Picture]:
 
 
 def _tables(found: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    given = (
+    given: tuple[tuple[str, str, Sequence[Row]], ...] = (
         ("Layers", "Worst first: weight and input quantizer of a layer together", found["layers"]),
         (
             "Worst layers left in float",
@@ -176,6 +175,23 @@ def _tables(found: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
                 "head": [_TITLES[name] for name in names],
                 "rows": [[_shown(row[name]) for name in names] for row in rows],
             }
+    if found["alternatives"]:
+        yield _alternatives(found["alternatives"])
+
+
+def _alternatives(tried: Sequence[Row]) -> dict[str, Any]:
+    """A row for each quantizer, a column for each calibration."""
+    observers = list(dict.fromkeys(row["observer"] for row in tried))
+    found = {(row["quantizer"], row["observer"]): row["sqnr_db"] for row in tried}
+    quantizers = list(dict.fromkeys(row["quantizer"] for row in tried))
+    return {
+        "title": "Other calibrations",
+        "caption": "SQNR of the output in dB with only this quantizer, its range as it is or set by an observer",
+        "head": ["quantizer", *observers],
+        "rows": [
+            [name, *(_shown(found.get((name, observer))) for observer in observers)] for name in quantizers
+        ],
+    }
 
 
 def _kept(row: Row) -> dict[str, Any]:
