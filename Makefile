@@ -5,7 +5,7 @@ TORCH ?= torch==2.14.1 torchvision==0.29.1
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test test-all lint clean
+.PHONY: run test test-all lint docs clean
 
 $(BIN)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -27,5 +27,8 @@ test: lint  ## style, types, and the tests that take minutes at most
 test-all: lint
 	$(BIN)/python -m pytest -n 2
 
+docs: $(BIN)/.installed  ## the site, in docs/_build/index.html; it executes the notebooks
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/sphinx-build -q -W docs docs/_build
+
 clean:
-	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build dist docs/_build docs/reference .mypy_cache .ruff_cache .hypothesis

@@ -119,7 +119,8 @@ def test_a_users_factory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
         "    def forward(self, x): return (super().forward(x), x) if self.training else super().forward(x)\n"
         "def auxiliary(num_classes): return nn.Sequential(nn.Flatten(), Aux(4, num_classes))\n"
     )
-    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.chdir(tmp_path)  # the working directory counts, wherever Python was started from
+    monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry not in ("", str(tmp_path))])
     sys.modules.pop("my_nets", None)
     x = torch.zeros(2, 1, 2, 2)
     assert mqbench.architectures["my_nets:plain"].build(9, 1)(x).shape == (2, 3)

@@ -1,8 +1,10 @@
 """Any callable of the user's that gives a module, named as ``package.module:factory``."""
 
+import sys
 from collections.abc import Callable
 from importlib import import_module
 from inspect import signature
+from pathlib import Path
 
 from torch import nn
 
@@ -13,10 +15,15 @@ from mqbench.errors import RequestError
 def named_architecture(name: str) -> Architecture:
     """What ``package.module:factory`` makes; it may take ``num_classes`` and ``in_chans``.
 
+    The module is one that Python finds, or lies in the working directory (behind all else, as its name may be
+    that of a package).
+
     Raises:
         RequestError: no such module or factory.
     """
     module_name, _, attribute = name.partition(":")
+    if (here := str(Path.cwd())) not in sys.path:
+        sys.path.append(here)
     try:
         factory: Callable[..., nn.Module] = getattr(import_module(module_name), attribute)
         accepted = signature(factory).parameters

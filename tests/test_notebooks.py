@@ -1,0 +1,41 @@
+"""The notebooks of the docs run from top to bottom, each in a folder of its own."""
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+DOCS = Path(__file__).parents[1] / "docs"
+NOTEBOOKS = sorted((DOCS / "notebooks").glob("*.md"))
+SECONDS = 600
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_every_cell_runs(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("ipykernel", reason="the notebooks need pip install 'mqbench[docs]'")
+    reading = pytest.importorskip("myst_nb.core.read")
+    executing = pytest.importorskip("nbclient")
+    # the kernel's `!mqbench` is that of this interpreter and of this tree
+    monkeypatch.setenv("PATH", f"{_command(tmp_path)}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setenv("PYTHONPATH", str(DOCS.parent / "src"))
+    work = tmp_path / "work"
+    work.mkdir()
+    notebook = reading.read_myst_markdown_notebook(path.read_text(encoding="utf-8"))
+    for cell in notebook.cells:
+        if cell.cell_type == "code" and cell.source.startswith("!"):
+            cell.source += "\nassert not _exit_code, f'the command ended with {_exit_code}'"
+    client = executing.NotebookClient(
+        notebook, timeout=SECONDS, kernel_name="python3", resources={"metadata": {"path": str(work)}}
+    )
+    client.execute()
+    assert [c for c in notebook.cells if c.cell_type == "code"]
+
+
+def _command(folder: Path) -> Path:
+    place = folder / "bin"
+    place.mkdir()
+    script = place / "mqbench"
+    script.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m mqbench "$@"\n')
+    script.chmod(0o755)
+    return place
