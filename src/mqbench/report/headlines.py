@@ -23,11 +23,11 @@ def headlines(context: Context, entries: Sequence[Entry]) -> list[str]:
 
 
 def _ranking(context: Context) -> Iterator[str]:
-    for name, runs in variants(context.quantized)[:_NAMED]:
-        algorithms = list(dict.fromkeys(run.setting.algorithm for run in runs))
-        if len(algorithms) < 2:
-            yield f"{name}: {algorithms[0]} is the only algorithm, so there is nothing to compare it with."
-            continue
+    every = variants(context.quantized)
+    several = [(name, runs) for name, runs in every if len({run.setting.algorithm for run in runs}) > 1]
+    if every and not several:
+        yield "No two algorithms ran with all else equal, so there is nothing to compare."
+    for name, runs in several[:_NAMED]:
         stability = metrics.rank_stability(runs, resamples=_RESAMPLES)
         if stability is None:
             yield f"{name}: {_too_little(runs)}"

@@ -47,7 +47,7 @@ def _telling(records: list[Record]) -> list[Record]:
         key=lambda r: (
             r.setting.algorithm != "lsq",
             r.setting.backend != "academic",
-            bool(r.setting.overrides),
+            len(described(r.setting)),  # the fewer words, the more is at its default
             r.setting.seed,
         ),
     )

@@ -34,7 +34,7 @@ def _both(name: str, runs: list[Record]) -> Iterator[Picture]:
 
 def _picture(title: str, kind: str, values: Mapping[Key, float]) -> Picture:
     groups = list(dict.fromkeys(group for group, _ in values))
-    names = list(dict.fromkeys(algorithm for _, algorithm in values))
+    names = sorted({algorithm for _, algorithm in values})
     return Picture(
         title=title,
         svg=dots(values, groups, names, y="accuracy, %", says=title),
