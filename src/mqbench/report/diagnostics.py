@@ -132,9 +132,7 @@ def ranges(store: Store, record: Record) -> list[Ranges]:
             bits=last["bits"],
             low=low[index],
             high=high[index],
-            scale=None
-            if last["scale"] is None
-            else (last["scale_min"], last["scale"], last["scale_max"]),
+            scale=None if last["scale"] is None else (last["scale_min"], last["scale"], last["scale_max"]),
             zero_point=last["zero_point"],
         )
         for index, last in enumerate(frame[-count:].iter_rows(named=True))

@@ -77,7 +77,10 @@ def _curve(context: Context, record: Record) -> list[Picture]:
             svg=lines([test, train], x=curve.unit, y="accuracy, %", says="Training curve", height=260.0),
             head=(curve.unit, "training, %", "smoothed, %", "test, %", "smoothed, %"),
             rows=tuple(
-                zip(*map(_some, (curve.x, curve.train, curve.train_ema, curve.test, curve.test_ema)), strict=True)
+                zip(
+                    *map(_some, (curve.x, curve.train, curve.train_ema, curve.test, curve.test_ema)),
+                    strict=True,
+                )
             ),
         )
     ]

@@ -72,7 +72,7 @@ class Site:
                 (hand / file).write_text(text, encoding="utf-8")
             signatures, reused = self._runs(hand, output, before)
             (hand / MANIFEST).write_text(json.dumps({"made_by": "mqbench report", "runs": signatures}) + "\n")
-            files = [path for path in hand.rglob("*.html")]
+            files = list(hand.rglob("*.html"))
             size = sum(path.stat().st_size for path in files)
             if output.exists():
                 output.rename(away)
@@ -133,7 +133,9 @@ class Site:
         """Of the code and the frame of the pages."""
         files = sorted(path for path in HERE.rglob("*") if path.suffix in (".py", ".html", ".css", ".js"))
         code = _digest(*(path.read_text(encoding="utf-8") for path in files))
-        return _digest(mqbench.__version__, code, repr((self.frame.menu, self.frame.store, self.frame.records)))
+        return _digest(
+            mqbench.__version__, code, repr((self.frame.menu, self.frame.store, self.frame.records))
+        )
 
 
 def check(output: Path) -> dict[str, str]:
@@ -143,13 +145,17 @@ def check(output: Path) -> dict[str, str]:
         RequestError: there is something else than a site.
     """
     if not output.name:
-        raise RequestError(f"{str(output)!r} cannot be replaced by a site; give a folder of its own, such as site")
+        raise RequestError(
+            f"{str(output)!r} cannot be replaced by a site; give a folder of its own, such as site"
+        )
     try:
         return dict(json.loads((output / MANIFEST).read_text(encoding="utf-8"))["runs"])
     except (OSError, ValueError, KeyError, TypeError):
         if not output.exists() or (output.is_dir() and not any(output.iterdir())):
             return {}
-    raise RequestError(f"{output} is there and is no site of mqbench report; give another folder, or remove it")
+    raise RequestError(
+        f"{output} is there and is no site of mqbench report; give another folder, or remove it"
+    )
 
 
 def _page_of(name: str, figure: Any) -> Page:

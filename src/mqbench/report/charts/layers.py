@@ -86,7 +86,10 @@ def _names(frame: Frame, names: Sequence[str]) -> str:
 def _violin(frame: Frame, middle: float, layer: Distribution) -> str:
     largest = math.sqrt(max(layer.counts, default=0.0)) or 1.0
     step = (layer.high - layer.low) / len(layer.counts)
-    sides = [(8.0 * math.sqrt(c) / largest, frame.y(layer.low + (i + 0.5) * step)) for i, c in enumerate(layer.counts)]
+    sides = [
+        (8.0 * math.sqrt(c) / largest, frame.y(layer.low + (i + 0.5) * step))
+        for i, c in enumerate(layer.counts)
+    ]
     there = "L".join(f"{number(middle + half)} {number(y)}" for half, y in sides)
     back = "L".join(f"{number(middle - half)} {number(y)}" for half, y in reversed(sides))
     return f"M{there}L{back}Z"

@@ -37,4 +37,5 @@ def band(lows: Sequence[float], highs: Sequence[float]) -> str:
 
 
 def _drawing(width: int, body: str) -> str:
-    return f'<svg class="mini" viewBox="0 0 {width} {HEIGHT}" preserveAspectRatio="none" aria-hidden="true">{body}</svg>'
+    box = f'viewBox="0 0 {width} {HEIGHT}" preserveAspectRatio="none"'
+    return f'<svg class="mini" {box} aria-hidden="true">{body}</svg>'

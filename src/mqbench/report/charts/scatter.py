@@ -37,7 +37,10 @@ def scatter(points: Sequence[Point], *, x: str, y: str, says: str) -> str:
         (low / 1.25, high * 1.25), covering([p.y for p in points], 0.1), width=700.0, height=380.0, right=30.0,
         log_x=True, bottom=44.0 + 20,
     )  # fmt: skip
-    parts = [frame.axes("", y), text(x, (frame.x.start + frame.x.end) / 2, frame.y.start + 34, text_anchor="middle")]
+    parts = [
+        frame.axes("", y),
+        text(x, (frame.x.start + frame.x.end) / 2, frame.y.start + 34, text_anchor="middle"),
+    ]
     best = front(points)
     steps = [(frame.x(best[0].x), frame.y.start)]
     for point in best:
@@ -62,7 +65,9 @@ def _said(name: str, px: float, py: float, taken: list[_Box], frame: Frame) -> s
     width, height = 7.4 * len(name), 13.0
     for left, up in ((9.0, -6.0), (-9.0 - width, -6.0), (-width / 2, -22.0), (-width / 2, 9.0)):
         box = (px + left, py + up, width, height)
-        inside = box[0] > frame.x.start and box[0] + width < frame.width and box[1] + height < frame.y.start + 6
+        inside = (
+            box[0] > frame.x.start and box[0] + width < frame.width and box[1] + height < frame.y.start + 6
+        )
         if inside and not any(_meet(box, other) for other in taken):
             taken.append(box)
             return text(name, box[0], box[1] + 10, class_="series")
