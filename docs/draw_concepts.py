@@ -101,8 +101,12 @@ def graphs() -> str:
         parts += [_boxed(x, y, said) for x, y, said in BOXES.values()]
         parts += [_mark(*place) for place in marks.values()]
         panels.append(element("g", "".join(parts), transform=f"translate({index * 400} 0)"))
-    legend = _mark(24, 520) + text("quantizer of a tensor; layers quantize their weights in all three", 38, 524)
-    return drawing("".join(panels) + legend, 1200, 540, "Which tensors graphs 1, 2 and 3 quantize in a residual block")
+    legend = _mark(24, 520) + text(
+        "quantizer of a tensor; layers quantize their weights in all three", 38, 524
+    )
+    return drawing(
+        "".join(panels) + legend, 1200, 540, "Which tensors graphs 1, 2 and 3 quantize in a residual block"
+    )
 
 
 def foldings() -> str:

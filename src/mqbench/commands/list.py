@@ -25,6 +25,8 @@ KINDS = {
     "runtimes": "deploy.runtimes",
     "forms": "deploy.forms",
     "exporters": "deploy.exporters",
+    "figures": "report.figures",
+    "pages": "report.pages",
 }
 
 
@@ -33,7 +35,7 @@ def list_(kind: str | None = None, /, *, load: Files = (), as_json: Json = False
 
     Args:
         kind: algorithms, backends, observers, architectures, datasets, foldings, executors, runtimes, forms,
-            exporters or studies.
+            exporters, figures (of mqbench draw), pages (of mqbench report) or studies.
         load: Python files that add algorithms, observers and so on.
         as_json: Print JSON.
     """

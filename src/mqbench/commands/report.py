@@ -44,6 +44,7 @@ def report(
         load: Python files that add pages or figures.
         as_json: Print JSON.
     """
+    from mqbench.report.drawing import cores
     from mqbench.report.reading import Reader
     from mqbench.report.site import Site, check
     from mqbench.report.watch import watch as follow
@@ -61,10 +62,17 @@ def report(
 
     if not watch:
         context = reader.read()
-        told(Site(context).build(place), context)
+        told(Site(context, processes=cores()).build(place), context)
         return 0
     try:
-        follow(reader, place, every=every, told=told, waiting=lambda reason: print(f"waiting: {reason}", file=sys.stderr))
+        follow(
+            reader,
+            place,
+            every=every,
+            told=told,
+            waiting=lambda reason: print(f"waiting: {reason}", file=sys.stderr),
+            processes=cores(),
+        )
     except KeyboardInterrupt:
         return 0
     return 0

@@ -24,7 +24,9 @@ def certificates(folders: Iterable[str]) -> dict[str, list[Certificate]]:
     for folder in map(Path, folders):
         paths = [folder / NAME] if (folder / NAME).exists() else sorted(folder.glob(f"*/{NAME}"))
         if not paths:
-            raise RequestError(f"there is no {NAME} in {folder}; give a folder from mqbench quantize --export")
+            raise RequestError(
+                f"there is no {NAME} in {folder}; give a folder from mqbench quantize --export"
+            )
         for path in paths:
             certificate = {**sealed.read(path, "mqbench quantize"), "folder": path.parent.name}
             found.setdefault(certificate["network"]["setting"], []).append(certificate)

@@ -8,8 +8,8 @@ import mqbench
 from mqbench.report.advice import advice
 from mqbench.report.charts.bars import Bar, bars
 from mqbench.report.charts.lines import Line, lines
+from mqbench.report.frame import Frame
 from mqbench.report.picture import Picture
-from mqbench.report.rendering import environment
 
 COLUMNS: dict[str, tuple[str, ...]] = {
     "layer": ("layer",),
@@ -83,26 +83,20 @@ def page(about: Mapping[str, Any], found: Mapping[str, Any]) -> str:
         about: ``network``, ``skip`` and ``layer_bits``.
         found: the fields of an `Examination`.
     """
-    made = environment(
-        menu=[],
-        live=None,
-        store="",
-        about="diagnosis",
-        foot=f"mqbench {mqbench.__version__}, mqbench diagnose.",
-    )
     options = [*(f"{n} stays in float" for n in about["skip"])]
     options += [f"{name} has {bits} bits" for name, bits in about["layer_bits"].items()]
-    return str(
-        made.get_template("diagnosis.html").render(
-            page={"file": "index.html", "title": f"Diagnosis of {about['network']}"},
-            options=options,
-            facts=_facts(found["whole"]),
-            images=found["images"],
-            sensitive=found["sensitivity_images"],
-            advice=advice(found),
-            pictures=list(_pictures(found)),
-            parts=list(_tables(found)),
-        )
+    return Frame(menu=(), store="", records=0).render(
+        "diagnosis.html",
+        about="diagnosis",
+        foot=f"mqbench {mqbench.__version__}, mqbench diagnose.",
+        page={"file": "index.html", "title": f"Diagnosis of {about['network']}"},
+        options=options,
+        facts=_facts(found["whole"]),
+        images=found["images"],
+        sensitive=found["sensitivity_images"],
+        advice=advice(found),
+        pictures=list(_pictures(found)),
+        parts=list(_tables(found)),
     )
 
 

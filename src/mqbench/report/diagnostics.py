@@ -1,5 +1,6 @@
 """What a run leaves beside its record: accuracies and clipping ranges over time, histograms at the end."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from io import BytesIO
@@ -68,12 +69,12 @@ class Histogram:
     @property
     def clipped(self) -> float:
         """Share of the values outside the clipping range, to the width of a bin."""
-        import numpy
-
-        step = (self.high - self.low) / len(self.counts)
-        middles = self.low + step * (numpy.arange(len(self.counts)) + 0.5)
-        outside = (middles < self.clip[0]) | (middles > self.clip[1])
-        return float(self.counts[outside].sum() / max(self.counts.sum(), 1))
+        bins, width = len(self.counts), (self.high - self.low) / len(self.counts)
+        # a bin counts by its middle
+        first = min(max(math.ceil((self.clip[0] - self.low) / width - 0.5), 0), bins)
+        last = min(max(math.floor((self.clip[1] - self.low) / width - 0.5) + 1, first), bins)
+        whole = int(self.counts.sum())
+        return 1 - int(self.counts[first:last].sum()) / whole if whole else 0.0
 
     def rebinned(self, bins: int) -> "numpy.ndarray[Any, Any]":
         """The counts in fewer bins, a divisor of those there are."""
@@ -131,9 +132,7 @@ def ranges(store: Store, record: Record) -> list[Ranges]:
             bits=last["bits"],
             low=low[index],
             high=high[index],
-            scale=None
-            if last["scale"] is None
-            else (last["scale_min"], last["scale"], last["scale_max"]),
+            scale=None if last["scale"] is None else (last["scale_min"], last["scale"], last["scale_max"]),
             zero_point=last["zero_point"],
         )
         for index, last in enumerate(frame[-count:].iter_rows(named=True))

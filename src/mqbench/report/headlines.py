@@ -23,11 +23,11 @@ def headlines(context: Context, entries: Sequence[Entry]) -> list[str]:
 
 
 def _ranking(context: Context) -> Iterator[str]:
-    for name, runs in variants(context.quantized)[:_NAMED]:
-        algorithms = list(dict.fromkeys(run.setting.algorithm for run in runs))
-        if len(algorithms) < 2:
-            yield f"{name}: {algorithms[0]} is the only algorithm, so there is nothing to compare it with."
-            continue
+    every = variants(context.quantized)
+    several = [(name, runs) for name, runs in every if len({run.setting.algorithm for run in runs}) > 1]
+    if every and not several:
+        yield "No two algorithms ran with all else equal, so there is nothing to compare."
+    for name, runs in several[:_NAMED]:
         stability = metrics.rank_stability(runs, resamples=_RESAMPLES)
         if stability is None:
             yield f"{name}: {_too_little(runs)}"
@@ -55,8 +55,8 @@ def _too_little(runs: Sequence[Record]) -> str:
         return f"no cell has all {len(every)} algorithms, so they cannot be ranked."
     fewest = min(seeds.values())
     return (
-        f"{_count(fewest, 'seed')} a cell is too little to say which algorithm is first: it takes two to see how far runs "
-        "differ, and three or more to tell algorithms apart (mqbench run --seeds 0,1,2)."
+        f"{_count(fewest, 'seed')} a cell is too little to say which algorithm is first: it takes two to see how far "
+        "runs differ, and three or more to tell algorithms apart (mqbench run --seeds 0,1,2)."
     )
 
 
@@ -71,8 +71,8 @@ def _told_apart(entries: Sequence[Entry]) -> Iterator[str]:
     alone = sum(not any(e.tied and not e.best for e in es) for es in tested.values())
     tied = len(tested) - alone
     yield (
-        f"In {tied} of {_count(len(tested), 'column')} (one network, backend and bit width) the best algorithm is not told "
-        f"apart from at least one other by paired tests over the seeds; in {alone} it is."
+        f"In {tied} of {_count(len(tested), 'column')} (one network, backend and bit width) the best algorithm is not "
+        f"told apart from at least one other by paired tests over the seeds; in {alone} it is."
     )
 
 
@@ -90,8 +90,9 @@ def _gaps(entries: Sequence[Entry]) -> Iterator[str]:
     said = [f"{backend_name(b)} {means[b]:+.1f}" for b in order]
     worst = max((e for e in entries if e.gap is not None and not e.is_nc), key=lambda e: e.gap or 0.0)
     yield (
-        f"Hardware gap, mean over what converged, in points lost against academic: {', '.join(said)}. The largest of one cell "
-        f"is {worst.gap:.1f}: {worst.algorithm} on {backend_name(worst.backend)}, {worst.architecture}, {worst.bits}."
+        f"Hardware gap, mean over what converged, in points lost against academic: {', '.join(said)}. The largest "
+        f"of one cell is {worst.gap:.1f}: {worst.algorithm} on {backend_name(worst.backend)}, "
+        f"{worst.architecture}, {worst.bits}."
     )
 
 
@@ -109,8 +110,8 @@ def _lost(records: Sequence[Record]) -> Iterator[str]:
         yield f"All of {_count(len(records), 'quantized run')} that finished converged."
     if failed:
         yield (
-            f"{_count(len(failed), 'run')} failed and {'counts' if len(failed) == 1 else 'count'} as missing; the first: "
-            f"{failed[0].setting}: {failed[0].reason}."
+            f"{_count(len(failed), 'run')} failed and {'counts' if len(failed) == 1 else 'count'} as missing; the "
+            f"first: {failed[0].setting}: {failed[0].reason}."
         )
 
 
@@ -122,8 +123,8 @@ def _speed(context: Context) -> Iterator[str]:
     ratios = [p["float"] / p["int8"] for p in pairs.values() if len(p) == 2]
     if ratios:
         yield (
-            f"INT8 is {median(ratios):.2f} times as fast as float in the median of {_count(len(ratios), 'measured pair')} "
-            f"(from {min(ratios):.2f} to {max(ratios):.2f})."
+            f"INT8 is {median(ratios):.2f} times as fast as float in the median of "
+            f"{_count(len(ratios), 'measured pair')} (from {min(ratios):.2f} to {max(ratios):.2f})."
         )
 
 

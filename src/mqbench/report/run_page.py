@@ -12,25 +12,27 @@ from mqbench.report.charts.layers import Span, spans
 from mqbench.report.charts.lines import Line, lines
 from mqbench.report.context import Context
 from mqbench.report.diagnostics import Histogram, Ranges
-from mqbench.report.families import described
+from mqbench.report.families import bits_name, described
 from mqbench.report.figures.curves import tested
 from mqbench.report.picture import Picture
 
 _BINS = 64
-_LOOKS = 40  # of a band that is as wide as a word
+_LOOKS = 16  # of a band that is as wide as a word
 
 
-def values(context: Context, record: Record, siblings: Sequence[str]) -> dict[str, Any]:
+def values(
+    context: Context, record: Record, siblings: Sequence[tuple[int, str]], *, from_float: bool
+) -> dict[str, Any]:
     """Name to value, for the template.
 
     Args:
         context: whose diagnostics are read.
         record: of the run.
-        siblings: (seed, key) of the runs that differ in their seed alone.
+        siblings: seed and key of the runs that differ in their seed alone.
+        from_float: the float network that it starts from is another run of the report.
     """
     setting = record.setting
     ranges = context.ranges(record)
-    start = setting.float_setting.key
     return {
         "record": record,
         "key": setting.key,
@@ -38,7 +40,7 @@ def values(context: Context, record: Record, siblings: Sequence[str]) -> dict[st
         "quantized": setting.algorithm != FLOAT,
         "facts": _facts(record),
         "siblings": siblings,
-        "float_key": start if start != setting.key and start in context.by_key else None,
+        "float_key": setting.float_setting.key if from_float else None,
         "pictures": [*_curve(context, record), *_moved(ranges)],
         "layers": _layers(ranges, context.histograms(record)),
         "setting": _given(setting),
@@ -54,7 +56,7 @@ def _facts(record: Record) -> list[tuple[str, str]]:
         "Accuracy": record.accuracy,
         "Float network": record.float_accuracy if record.setting.algorithm != FLOAT else None,
         "After calibration": record.calibrated_accuracy,
-        "Classified as by the float network, after calibration": record.agreement,
+        "Agreement with float": record.agreement,
     }
     found += [(name, f"{value:.2f} %") for name, value in known.items() if value is not None]
     if record.provenance is not None:
@@ -74,7 +76,12 @@ def _curve(context: Context, record: Record) -> list[Picture]:
             note="Bold: moving average with 0.3 of the old value; faint: raw.",
             svg=lines([test, train], x=curve.unit, y="accuracy, %", says="Training curve", height=260.0),
             head=(curve.unit, "training, %", "smoothed, %", "test, %", "smoothed, %"),
-            rows=tuple(zip(curve.x, curve.train, curve.train_ema, curve.test, curve.test_ema, strict=True)),
+            rows=tuple(
+                zip(
+                    *map(_some, (curve.x, curve.train, curve.train_ema, curve.test, curve.test_ema)),
+                    strict=True,
+                )
+            ),
         )
     ]
 
@@ -95,15 +102,15 @@ def _layers(ranges: Sequence[Ranges], histograms: Mapping[str, Histogram]) -> li
 
 
 def _layer(one: Ranges, histogram: Histogram | None) -> dict[str, Any]:
-    step = math.ceil(len(one.low) / _LOOKS)
-    low, high = [*one.low[:-1:step], one.low[-1]], [*one.high[:-1:step], one.high[-1]]
+    low, high = _some(one.low), _some(one.high)
     steady = all(map(math.isfinite, (*low, *high)))
     return {
         "name": one.layer,
         "role": one.role,
         "bits": one.bits,
         "scale_value": "" if one.scale is None else one.scale[1],
-        "scale": "levels" if one.scale is None else _scale(one.scale),
+        "scale": "levels" if one.scale is None else f"{one.scale[1]:.3g}",
+        "channels": _channels(one.scale),
         "zero_point": "-" if one.zero_point is None else one.zero_point,
         "low": f"{one.low[-1]:.4g}",
         "high": f"{one.high[-1]:.4g}",
@@ -113,9 +120,14 @@ def _layer(one: Ranges, histogram: Histogram | None) -> dict[str, Any]:
     }
 
 
-def _scale(scale: tuple[float, float, float]) -> str:
-    low, middle, high = scale
-    return f"{middle:.3g}" if low == high else f"{middle:.3g} ({low:.2g} to {high:.2g})"
+def _some(values: Sequence[float]) -> list[float]:
+    """About as many as a small picture or table takes, the first and the last among them."""
+    return [*values[: -1 : math.ceil(len(values) / _LOOKS)], values[-1]]
+
+
+def _channels(scale: tuple[float, float, float] | None) -> str:
+    """Smallest and largest scale, where there are several."""
+    return f"{scale[0]:.2g} to {scale[2]:.2g}" if scale is not None and scale[0] != scale[2] else ""
 
 
 def _histogram(found: Histogram) -> str:
@@ -131,6 +143,8 @@ def _histogram(found: Histogram) -> str:
 def _given(setting: Setting) -> list[tuple[str, str]]:
     fields = setting.model_dump(mode="json", exclude_defaults=True)
     fields.setdefault("seed", setting.seed)
+    if setting.bits is not None:
+        fields["bits"] = bits_name(setting.bits)
     return [(name.replace("_", " "), _text(value)) for name, value in fields.items()]
 
 

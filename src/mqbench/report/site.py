@@ -16,11 +16,11 @@ from typing import Any
 import mqbench
 from mqbench.errors import RequestError
 from mqbench.record import Record
-from mqbench.report import run_page
 from mqbench.report.context import Context
+from mqbench.report.drawing import drawn
 from mqbench.report.families import alike
+from mqbench.report.frame import HERE, Frame
 from mqbench.report.pages._base import Page
-from mqbench.report.rendering import HERE, environment
 
 MANIFEST = ".report.json"
 RUNS = "runs"
@@ -42,10 +42,18 @@ class Site:
     Args:
         context: the records.
         live: seconds after which open pages load themselves again; None for a report that stays.
+        processes: that draw the pages of the runs, where these are many; more than one only in a program whose
+            main module may be imported again.
     """
 
-    def __init__(self, context: Context, *, live: int | None = None) -> None:
-        self.context, self.live = context, live
+    def __init__(self, context: Context, *, live: int | None = None, processes: int = 1) -> None:
+        self.context, self.processes = context, processes
+        self.frame = Frame(
+            menu=tuple((page.file, page.menu) for page in self.menu),
+            store=str(context.store.root),
+            records=len(context.records),
+            live=live,
+        )
 
     def build(self, output: Path) -> Built:
         """Write the site to ``output``; it is there as a whole or as it was before.
@@ -64,7 +72,7 @@ class Site:
                 (hand / file).write_text(text, encoding="utf-8")
             signatures, reused = self._runs(hand, output, before)
             (hand / MANIFEST).write_text(json.dumps({"made_by": "mqbench report", "runs": signatures}) + "\n")
-            files = [path for path in hand.rglob("*.html")]
+            files = list(hand.rglob("*.html"))
             size = sum(path.stat().st_size for path in files)
             if output.exists():
                 output.rename(away)
@@ -84,13 +92,7 @@ class Site:
     def pages(self) -> Iterator[tuple[str, str]]:
         """Name and text of every page but those of the runs."""
         for page in self.menu:
-            yield page.file, self._rendered(page.template, page=page, **page.values(self.context))
-
-    def run(self, record: Record, siblings: list[Record]) -> str:
-        """The page of a run."""
-        given = run_page.values(self.context, record, siblings)
-        page = {"file": f"{RUNS}/{record.setting.key}.html", "title": given["name"]}
-        return self._rendered("run.html", page=page, run=True, up="../", **given)
+            yield page.file, self.frame.render(page.template, page=page, **page.values(self.context))
 
     @cached_property
     def menu(self) -> list[Page]:
@@ -105,56 +107,34 @@ class Site:
         groups: dict[Any, list[Record]] = {}
         for record in self.context.records:
             groups.setdefault(alike(record.setting, "seed"), []).append(record)
-        signatures, reused = {}, 0
+        signatures, reused, wanted = {}, 0, []
         for key, record in self.context.by_key.items():
             group = groups[alike(record.setting, "seed")]
-            siblings = sorted((r for r in group if r is not record), key=lambda r: r.setting.seed)
-            signatures[key] = signature = self._signature(key, record, siblings)
-            target = hand / RUNS / f"{key}.html"
-            if signature and before.get(key) == signature and _linked(output / RUNS / target.name, target):
+            siblings = sorted((r.setting.seed, r.setting.key) for r in group if r is not record)
+            start = record.setting.float_setting.key
+            from_float = start != key and start in self.context.by_key
+            signatures[key] = signature = self._signature(key, siblings, from_float)
+            if signature and before.get(key) == signature and _linked(_page(output, key), _page(hand, key)):
                 reused += 1
             else:
-                target.write_text(self.run(record, siblings), encoding="utf-8")
+                wanted.append((record, siblings, from_float))
+        for key, text in drawn(self.frame, self.context, wanted, self.processes):
+            _page(hand, key).write_text(text, encoding="utf-8")
         return signatures, reused
 
-    def _signature(self, key: str, record: Record, siblings: list[Record]) -> str:
+    def _signature(self, key: str, siblings: list[tuple[int, str]], from_float: bool) -> str:
         """Of all that the page of a run is made from; none if that cannot be told."""
         stamp = self.context.stamps.get(key)
-        if not stamp:
-            return ""
-        start = record.setting.float_setting.key
-        made_of = [
-            self._version,
-            stamp,
-            [s.setting.key for s in siblings],
-            start in self.context.by_key,
-            self.context.certificates.get(key),
-        ]
-        return _digest(json.dumps(made_of))
+        made_of = [self._version, stamp, siblings, from_float, self.context.certificates.get(key)]
+        return _digest(json.dumps(made_of)) if stamp else ""
 
     @cached_property
     def _version(self) -> str:
         """Of the code and the frame of the pages."""
         files = sorted(path for path in HERE.rglob("*") if path.suffix in (".py", ".html", ".css", ".js"))
         code = _digest(*(path.read_text(encoding="utf-8") for path in files))
-        return _digest(mqbench.__version__, code, repr([p.file for p in self.menu]), self._store)
-
-    @cached_property
-    def _store(self) -> str:
-        return str(self.context.store.root)
-
-    def _rendered(self, template: str, **values: Any) -> str:
-        return str(self._environment.get_template(template).render(**values))
-
-    @cached_property
-    def _environment(self) -> Any:
-        count, store = len(self.context.records), Path(self._store).name or self._store
-        return environment(
-            menu=self.menu,
-            live=self.live,
-            store=self._store,
-            about=f"{count:,} runs of {store}",
-            foot=f"mqbench {mqbench.__version__}, from the records of {store}.",
+        return _digest(
+            mqbench.__version__, code, repr((self.frame.menu, self.frame.store, self.frame.records))
         )
 
 
@@ -197,6 +177,10 @@ def _page_of(name: str, figure: Any) -> Page:
         values=values,
         file=f"{name}.html",
     )
+
+
+def _page(site: Path, key: str) -> Path:
+    return site / RUNS / f"{key}.html"
 
 
 def _linked(source: Path, target: Path) -> bool:

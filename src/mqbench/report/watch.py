@@ -17,6 +17,7 @@ def watch(
     every: float,
     told: Callable[[Built, Context], None],
     waiting: Callable[[str], None],
+    processes: int = 1,
     pause: Callable[[float], None] = time.sleep,
 ) -> None:
     """Build the site now and whenever the records have changed, until it is interrupted.
@@ -26,6 +27,7 @@ def watch(
         output: folder of the site.
         every: seconds between two looks at the store.
         told: is called after each build.
+        processes: see `Site`.
         waiting: is called, once, with the reason why there is nothing to build yet.
         pause: waits; to be replaced in tests.
 
@@ -49,5 +51,6 @@ def watch(
                 waiting(str(error))
                 waits = True
             else:
-                told(Site(context, live=max(2, round(2 * every))).build(output), context)
+                site = Site(context, live=max(2, round(2 * every)), processes=processes)
+                told(site.build(output), context)
         pause(every)

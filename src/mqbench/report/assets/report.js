@@ -70,7 +70,8 @@
   };
 
   const filters = (form) => {
-    const rows = [...document.getElementById(form.dataset.table).tBodies[0].rows];
+    // form.dataset would be the field of that name
+    const rows = [...document.getElementById(form.getAttribute("data-table")).tBodies[0].rows];
     const said = form.querySelector("output");
     const apply = () => {
       const asked = [...new FormData(form)].filter(([, value]) => value.trim() !== "");

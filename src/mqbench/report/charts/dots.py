@@ -31,9 +31,7 @@ def dots(
             at = frame.y(value)
             hover = element("title", f"{group}, {name}: {value:.2f}")
             mark = element("line", x1=x, x2=x, y1=frame.y.start, y2=at, class_="whisker", opacity=0.35)
-            parts.append(
-                element("g", hover + mark + _mark(n, x, at), class_=series(n)[0])
-            )
+            parts.append(element("g", hover + mark + _mark(n, x, at), class_=series(n)[0]))
     for n, name in enumerate(names):
         x, y0 = 64.0 + (n % 5) * 105.0, frame.y.start + 42 + 20 * (n // 5)
         said = text(name, x + 10, y0 + 4, class_="series")

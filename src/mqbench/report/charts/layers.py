@@ -61,14 +61,15 @@ def spans(names: Sequence[str], given: Sequence[Span], *, y: str, says: str) -> 
         for end in (0, 1):
             points = [(frame.x(i + 0.5), frame.y(pair[end])) for i, pair in enumerate(span.ranges)]
             body += path(points, class_="line", stroke_dasharray=dashes)
-            body += "".join(element("circle", cx=px, cy=py, r=2.5, class_="dot") for px, py in points)
+            dots = "".join([f"M{number(px)} {number(py)}h0" for px, py in points])
+            body += element("path", d=dots, class_="dots")
         body += text(span.name, frame.x.end + 8, spot + 4, class_="series")
         parts.append(element("g", body, class_=colour))
     return drawing("".join(parts), frame.width, frame.height, says)
 
 
 def _frame(count: int, ends: tuple[float, float], names: Sequence[str], *, right: float) -> Frame:
-    room = 16.0 + 5.2 * max(map(len, names), default=0)
+    room = 18.0 + 6.0 * max(map(len, names), default=0)
     width = max(360.0, 58.0 + right + _PITCH * count)
     return Frame.of((0.0, float(count)), ends, width=width, height=290.0 + room, right=right, bottom=room)
 
@@ -77,15 +78,18 @@ def _names(frame: Frame, names: Sequence[str]) -> str:
     found = []
     for index, name in enumerate(names):
         x, y = frame.x(index + 0.5) + 4, frame.y.start + 8
-        turned = f"rotate(-60 {number(x)} {number(y)})"
-        found.append(text(name, x, y, text_anchor="end", transform=turned, class_="quiet", font_size=10))
+        turned = f"rotate(-90 {number(x)} {number(y)})"
+        found.append(text(name, x, y, text_anchor="end", transform=turned, class_="quiet fine"))
     return "".join(found)
 
 
 def _violin(frame: Frame, middle: float, layer: Distribution) -> str:
     largest = math.sqrt(max(layer.counts, default=0.0)) or 1.0
     step = (layer.high - layer.low) / len(layer.counts)
-    sides = [(8.0 * math.sqrt(c) / largest, frame.y(layer.low + (i + 0.5) * step)) for i, c in enumerate(layer.counts)]
+    sides = [
+        (8.0 * math.sqrt(c) / largest, frame.y(layer.low + (i + 0.5) * step))
+        for i, c in enumerate(layer.counts)
+    ]
     there = "L".join(f"{number(middle + half)} {number(y)}" for half, y in sides)
     back = "L".join(f"{number(middle - half)} {number(y)}" for half, y in reversed(sides))
     return f"M{there}L{back}Z"

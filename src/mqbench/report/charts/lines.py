@@ -48,9 +48,7 @@ def lines(given: Sequence[Line], *, x: str, y: str, says: str, height: float = 3
     return drawing("".join(parts), frame.width, frame.height, says)
 
 
-def _drawn(
-    frame: Frame, x: Sequence[float], y: Sequence[float], class_: str, dashes: str | None
-) -> str:
+def _drawn(frame: Frame, x: Sequence[float], y: Sequence[float], class_: str, dashes: str | None) -> str:
     points = [(frame.x(a), frame.y(b)) for a, b in zip(x, y, strict=True) if math.isfinite(b)]
     if len(points) == 1:
         (place,) = points

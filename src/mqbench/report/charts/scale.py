@@ -16,6 +16,7 @@ class Scale:
     log: bool = False
 
     def __call__(self, value: float) -> float:
+        """The pixel of a value."""
         low, high = self.low, self.high
         if self.log:
             low, high, value = math.log(low), math.log(high), math.log(value)
@@ -30,9 +31,9 @@ class Scale:
             step = _step((self.high - self.low) / count)
             first = math.ceil(self.low / step - 1e-9)
             found = [round((first + i) * step, 10) for i in range(4 * count)]
-        return [tick for tick in found if self.low * (1 - 1e-9) <= tick <= self.high + 1e-9 * abs(self.high)] or [
-            self.low
-        ]
+        return [
+            tick for tick in found if self.low * (1 - 1e-9) <= tick <= self.high + 1e-9 * abs(self.high)
+        ] or [self.low]
 
 
 def covering(values: Iterable[float], margin: float = 0.05) -> tuple[float, float]:

@@ -13,9 +13,9 @@ SHAPES = """
 svg text{font:12px system-ui,sans-serif;fill:var(--ink)}svg .quiet{fill:var(--muted)}
 .grid{stroke:var(--rule);stroke-width:1}.axis{stroke:var(--muted);stroke-width:1}
 .line{fill:none;stroke:currentColor;stroke-width:2;stroke-linejoin:round}.raw{opacity:.35;stroke-width:1}
-.dot{fill:currentColor}.ring{fill:none;stroke:currentColor;stroke-width:2}.whisker{stroke:currentColor;stroke-width:2}
+.dot{fill:currentColor}.dots{stroke:currentColor;stroke-width:5;stroke-linecap:round}.ring{fill:none;stroke:currentColor;stroke-width:2}.whisker{stroke:currentColor;stroke-width:2}
 .area{fill:currentColor;fill-opacity:.35;stroke:currentColor;stroke-width:.7}.heat{fill:var(--heat)}.band{color:var(--band)}
-svg text.series{fill:currentColor;font-weight:600}
+svg text.fine{font-size:10px}svg text.series{fill:currentColor;font-weight:600}
 .s0{color:var(--s0)}.s1{color:var(--s1)}.s2{color:var(--s2)}.s3{color:var(--s3)}
 .s4{color:var(--s4)}.s5{color:var(--s5)}.s6{color:var(--s6)}.s7{color:var(--s7)}
 """

@@ -35,7 +35,8 @@ def _pictures(context: Context) -> Iterator[Picture]:
             svg=distributions(layers, y="activation", says=f"Distribution of the activations of {title}"),
             head=("layer", "smallest", "largest", "clipped from", "clipped to", "outside, %"),
             rows=tuple(
-                (layer_of(n), found[n].low, found[n].high, *found[n].clip, 100 * found[n].clipped) for n in order
+                (layer_of(n), found[n].low, found[n].high, *found[n].clip, 100 * found[n].clipped)
+                for n in order
             ),
         )
 
@@ -47,12 +48,13 @@ def _telling(records: list[Record]) -> list[Record]:
         key=lambda r: (
             r.setting.algorithm != "lsq",
             r.setting.backend != "academic",
-            bool(r.setting.overrides),
+            len(described(r.setting)),  # the fewer words, the more is at its default
             r.setting.seed,
         ),
     )
     seen: set[tuple[str, str]] = set()
-    first, rest = [], []
+    first: list[Record] = []
+    rest: list[Record] = []
     for record in fitting:
         place = (record.setting.architecture, record.setting.dataset)
         (rest if place in seen else first).append(record)

@@ -24,16 +24,16 @@ def _pictures(context: Context) -> Iterator[Picture]:
     for field, by in _COMPARED.items():
         for family in families(context.records, field):
             found = {name: (run, context.curve(run)) for name, run in family.runs.items()}
-            known = {
-                name: (run.calibrated_accuracy, curve) for name, (run, curve) in found.items() if curve
-            }
+            known = {name: (run.calibrated_accuracy, curve) for name, (run, curve) in found.items() if curve}
             if any(len(curve.x) > 1 for _, curve in known.values()):
                 yield _test(f"{family.title}: test accuracy {by}", known)
                 yield _train(f"{family.title}: training accuracy {by}", known)
 
 
 def _test(title: str, known: dict[str, tuple[float | None, Curve]]) -> Picture:
-    return _picture(title, "test accuracy, %", [tested(n, c, start) for n, (start, c) in known.items()], known)
+    return _picture(
+        title, "test accuracy, %", [tested(n, c, start) for n, (start, c) in known.items()], known
+    )
 
 
 def _train(title: str, known: dict[str, tuple[float | None, Curve]]) -> Picture:
@@ -41,15 +41,15 @@ def _train(title: str, known: dict[str, tuple[float | None, Curve]]) -> Picture:
     return _picture(title, "training accuracy, %", drawn, known)
 
 
-def _picture(
-    title: str, y: str, drawn: list[Line], known: dict[str, tuple[float | None, Curve]]
-) -> Picture:
+def _picture(title: str, y: str, drawn: list[Line], known: dict[str, tuple[float | None, Curve]]) -> Picture:
     unit = next(iter(known.values()))[1].unit
     return Picture(
         title=title,
         svg=lines(drawn, x=unit, y=y, says=title),
         head=("run", "first, %", "last, %", "last, smoothed, %"),
-        rows=tuple((line.name, (line.raw or line.y)[0], (line.raw or line.y)[-1], line.y[-1]) for line in drawn),
+        rows=tuple(
+            (line.name, (line.raw or line.y)[0], (line.raw or line.y)[-1], line.y[-1]) for line in drawn
+        ),
     )
 
 
@@ -64,8 +64,8 @@ def tested(name: str, curve: Curve, calibrated: float | None) -> Line:
 FIGURE = Figure(
     title="Training curves",
     menu="Curves",
-    text="Accuracy over the training, of runs that differ in one thing (the paper's appendix B.1): the bold line is the "
-    "exponential moving average with 0.3 of the old value, the faint one the raw values. Test accuracies "
+    text="Accuracy over the training, of runs that differ in one thing (the paper's appendix B.1): the bold line is "
+    "the exponential moving average with 0.3 of the old value, the faint one the raw values. Test accuracies "
     "start at what the network was worth after calibration. Of several seeds the lowest is drawn.",
     missing="It takes two runs that differ in one thing and were trained for two looks or more "
     "(mqbench run --monitor-steps sets how often a run looks).",

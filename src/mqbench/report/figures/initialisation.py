@@ -16,14 +16,18 @@ def _pictures(context: Context) -> Iterator[Picture]:
     for family in families(context.records, *_FIELDS):
         found = {name: (run, context.curve(run)) for name, run in family.runs.items()}
         drawn = [
-            tested(name, curve, run.calibrated_accuracy) for name, (run, curve) in found.items() if curve is not None
+            tested(name, curve, run.calibrated_accuracy)
+            for name, (run, curve) in found.items()
+            if curve is not None
         ]
         if len(drawn) < 2:
             continue
         title = f"{family.title}: by calibration"
         yield Picture(
             title=title,
-            svg=lines(drawn, x=next(c.unit for _, c in found.values() if c), y="test accuracy, %", says=title),
+            svg=lines(
+                drawn, x=next(c.unit for _, c in found.values() if c), y="test accuracy, %", says=title
+            ),
             note="a: calibration of the activations, w: of the weights.",
             head=("calibration", "calibrated, %", "trained, %"),
             rows=tuple((line.name, (line.raw or line.y)[0], (line.raw or line.y)[-1]) for line in drawn),
@@ -33,8 +37,8 @@ def _pictures(context: Context) -> Iterator[Picture]:
 FIGURE = Figure(
     title="Initialisation",
     menu="Initialisation",
-    text="Test accuracy over the training of runs that differ in their calibration alone (the paper's Fig. 12): the first "
-    "point is the calibrated network before any training.",
+    text="Test accuracy over the training of runs that differ in their calibration alone (the paper's Fig. 12): the "
+    "first point is the calibrated network before any training.",
     missing="It takes trained runs with two calibrations, such as mqbench run --algorithm lsq "
     "--weight-calibration minmax,norm --activation-calibration minmax,quantile.",
     order=90,

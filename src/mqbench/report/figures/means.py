@@ -27,14 +27,17 @@ def _both(name: str, runs: list[Record]) -> Iterator[Picture]:
         yield _picture(f"Mean over the hardware settings: {name}", "network", left)
     found = architecture_means(runs)
     if len({algorithm for _, algorithm in found}) > 1:
-        order = [*(b for b in TITLES if b in {x for x, _ in found}), *sorted({x for x, _ in found} - set(TITLES))]
+        order = [
+            *(b for b in TITLES if b in {x for x, _ in found}),
+            *sorted({x for x, _ in found} - set(TITLES)),
+        ]
         right = {(backend_name(b), a): v for o in order for (b, a), v in found.items() if b == o}
         yield _picture(f"Mean over the networks: {name}", "backend", right)
 
 
 def _picture(title: str, kind: str, values: Mapping[Key, float]) -> Picture:
     groups = list(dict.fromkeys(group for group, _ in values))
-    names = list(dict.fromkeys(algorithm for _, algorithm in values))
+    names = sorted({algorithm for _, algorithm in values})
     return Picture(
         title=title,
         svg=dots(values, groups, names, y="accuracy, %", says=title),

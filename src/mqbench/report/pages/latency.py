@@ -30,7 +30,10 @@ def _values(context: Context) -> dict[str, Any]:
             unplaced[_network(record)] = None
     pictures = [_picture(name, points) for name, points in placed.items()]
     parts = []
-    for title, rows in (("Measured here", latency_rows(context.latencies)), ("The paper's Table 9", paper_rows())):
+    for title, rows in (
+        ("Measured here", latency_rows(context.latencies)),
+        ("The paper's Table 9", paper_rows()),
+    ):
         if rows:
             parts.append(_table(title, rows))
     return {
@@ -41,7 +44,9 @@ def _values(context: Context) -> dict[str, Any]:
     }
 
 
-def _accuracies(records: Iterable[Record]) -> dict[tuple[str, str | None], dict[tuple[str, str], tuple[float, str]]]:
+def _accuracies(
+    records: Iterable[Record],
+) -> dict[tuple[str, str | None], dict[tuple[str, str], tuple[float, str]]]:
     """(network, backend) to (data, bits) to the best accuracy and its algorithm; float has no backend."""
     found: dict[tuple[str, str | None], dict[tuple[str, str], tuple[float, str]]] = {}
     records = list(records)
@@ -65,8 +70,14 @@ def _points(record: LatencyRecord, known: Any) -> Iterator[tuple[str, Point]]:
     backend = None if setting.precision == "float" else setting.backend
     for (dataset, bits), (accuracy, algorithm) in known.get((setting.architecture, backend), {}).items():
         threads = "1 thread" if setting.threads == 1 else f"{setting.threads} threads"
-        name = f"{setting.architecture} float" if backend is None else f"{setting.architecture} {bits} {algorithm}"
-        where = f"{dataset}, batch {setting.batch_size}, {setting.image_size} x {setting.image_size}, {threads}"
+        name = (
+            f"{setting.architecture} float"
+            if backend is None
+            else f"{setting.architecture} {bits} {algorithm}"
+        )
+        where = (
+            f"{dataset}, batch {setting.batch_size}, {setting.image_size} x {setting.image_size}, {threads}"
+        )
         yield where, Point(name=name, series=setting.runtime, x=record.median, y=accuracy)
 
 
@@ -103,7 +114,15 @@ def _picture(where: str, points: list[Point]) -> Picture:
 
 def _table(title: str, rows: list[dict[str, Any]]) -> dict[str, Any]:
     lines = [
-        (name, row["device"], row["batch_size"], row["precision"], cell["milliseconds"], cell["spread"], cell["speedup"])
+        (
+            name,
+            row["device"],
+            row["batch_size"],
+            row["precision"],
+            cell["milliseconds"],
+            cell["spread"],
+            cell["speedup"],
+        )
         for row in rows
         for name, cell in row["cells"].items()
     ]

@@ -15,12 +15,13 @@ _TABLES = 8
 
 
 def _values(context: Context) -> dict[str, Any]:
-    parts = _tables(context.rows)
+    parts, alone = _tables(context.rows)
     return {
         "facts": _facts(context.records),
         "headlines": headlines(context, context.entries),
         "tables": parts[:_TABLES],
         "hidden": max(0, len(parts) - _TABLES),
+        "alone": alone,
         "titles": TITLES,
     }
 
@@ -39,12 +40,20 @@ def _facts(records: list[Record]) -> list[tuple[str, str]]:
     return [*((name, f"{count:,}") for name, count in found), ("hours of computing", f"{hours:,.1f}")]
 
 
-def _tables(every: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """One for each network, data and bit width."""
-    parts = []
+def _tables(every: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], int]:
+    """One for each network, data and bit width, largest first; and the cells that have nothing to stand beside."""
+    parts, alone = [], 0
     for (architecture, dataset, bits), group in groupby(sorted(every, key=_place), key=_place):
-        members = [row | {"other": other_of(row)} for row in group]
-        members.sort(key=lambda row: (row["other"], -(row["hardware_mean"] or 0)))
+        members = []
+        rows = sorted((row | {"other": other_of(row)} for row in group), key=lambda row: row["other"])
+        for _, like in groupby(rows, key=lambda row: row["other"]):
+            found = sorted(like, key=lambda row: -(row["hardware_mean"] or 0))
+            if len(found) > 1 or len(found[0]["backends"]) > 1:
+                members += found
+            else:
+                alone += 1
+        if not members:
+            continue
         present = {name for row in members for name in row["backends"]}
         parts.append(
             {
@@ -56,7 +65,7 @@ def _tables(every: list[dict[str, Any]]) -> list[dict[str, Any]]:
                 "rows": members,
             }
         )
-    return parts
+    return sorted(parts, key=lambda part: -len(part["rows"])), alone
 
 
 def _place(row: dict[str, Any]) -> tuple[str, str, list[int]]:

@@ -35,7 +35,9 @@ class _Table:
 
 _TABLES = (
     _Table(number=4, title="academic setting", rows=("architecture",), columns=("algorithm",)),
-    _Table(number=5, title="BN folding", rows=("architecture", "algorithm"), columns=("bn_folding", "sync_bn")),
+    _Table(
+        number=5, title="BN folding", rows=("architecture", "algorithm"), columns=("bn_folding", "sync_bn")
+    ),
     _Table(number=6, title="graphs", rows=("architecture", "algorithm"), columns=("graph",)),
     _Table(number=7, title="hardware settings", rows=("architecture", "algorithm"), columns=("backend",)),
     _Table(number=8, title="L2 of the scales", rows=("architecture",), columns=("quantizer_weight_decay",)),
