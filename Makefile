@@ -27,8 +27,8 @@ test: lint  ## style, types, and the tests that take minutes at most
 test-all: lint
 	$(BIN)/python -m pytest -n 2
 
-docs: $(BIN)/.installed  ## the site, in docs/_build/index.html; it executes the notebooks
-	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/sphinx-build -q -W docs docs/_build
+docs: $(BIN)/.installed  ## the site, in docs/_build/html/index.html; it executes the notebooks
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/sphinx-build -q -W docs docs/_build/html
 
 clean:
 	rm -rf $(VENV) build dist docs/_build docs/reference .mypy_cache .ruff_cache .hypothesis

@@ -9,7 +9,7 @@ from mqbench.cli import app
 
 project = "mqbench"
 version = release = mqbench.__version__
-copyright = "the mqbench authors"  # noqa: A001 (Sphinx's name)
+copyright = "the mqbench authors"
 
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode"]
 source_suffix = {".md": "myst-nb", ".rst": "restructuredtext"}

@@ -25,7 +25,7 @@ LAYERS = [
 
 
 def kept(*given: tuple[float, float]) -> list[dict[str, Any]]:
-    names = ([], ["a"], ["a", "b"], ["a", "b", "c"])
+    names: tuple[list[str], ...] = ([], ["a"], ["a", "b"], ["a", "b", "c"])
     rows = zip(names, given, strict=False)
     return [{"layers": n, "sqnr_db": d, "agreement": a, "accuracy": None} for n, (d, a) in rows]
 
