@@ -42,7 +42,7 @@ ROOMS = [
     {"extend"},
     {"task"},
     {"estimate"},
-    {"runner"},
+    {"runner", "quantization"},
     {"deployment"},
     {"claims"},
     {"executors"},

@@ -1,26 +1,29 @@
 """One Setting -> one artifact: float network, quantized (PTQ, or QAT), exported, proved on an engine."""
 
+import hashlib
+import json
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import torch
 from safetensors.torch import load_file
-from torch import Tensor, fx, nn
+from torch import Tensor, nn
 
-from mqbench.calibration import calibrate, calibrate_bn
+from mqbench.calibration import calibrate
 from mqbench.compute import Compute
 from mqbench.conversion import convert
 from mqbench.data._base import Batch, Splits
 from mqbench.deploy.agreement import top1
-from mqbench.deploy.artifact import Request, make
+from mqbench.deploy.artifact import Request, make, rehearse
 from mqbench.deploy.certificate import Certificate
 from mqbench.deploy.lowering import lower
 from mqbench.errors import IncompatibleError, MQBenchError, RequestError
-from mqbench.preparation import prepare
+from mqbench.quantization import prepared, quantized
 from mqbench.record import FLOAT, Setting
 from mqbench.runner import WEIGHTS, run
 from mqbench.store import Store
 from mqbench.task import RunTask, plan_of, validate
-from mqbench.training import calibration_batches, train
+from mqbench.training import calibration_batches
 
 ENGINE_BITS = 8
 VERIFICATION_BATCH = 32
@@ -61,10 +64,25 @@ def quantize(
     validate([setting], data)
     task = RunTask.of(setting, data)
     compute = compute or Compute()
+    place = store if isinstance(store, Store) else Store(store)
+    trains = bool(task.recipe.epochs or setting.steps)
+    if trains or setting.weights is None:
+        _rehearse(setting, request, task, skip)
     progress("float network")
-    model = float_network(setting, task, data, store, compute)
+    model = float_network(setting, task, data, place, compute)
     progress("quantize")
-    deployed = _quantized(model, setting, task, compute, skip)
+    made = quantized(
+        model,
+        setting,
+        task,
+        data=data,
+        compute=compute,
+        skip=skip,
+        checkpoint=_checkpoint(place, setting, skip) if trains else None,
+        progress=progress,
+    )
+    if made.not_converged is not None:
+        raise MQBenchError(f"the training did not converge: {made.not_converged}")
     test = list(_some(task.splits, images))
     progress(f"verify on {request.runtime}")
     network = {
@@ -75,7 +93,7 @@ def quantize(
         "skip": list(skip),
     }
     return make(
-        lower(deployed),
+        lower(convert(made.network)),
         test,
         [test[0][0][:sample]],
         request,
@@ -85,7 +103,7 @@ def quantize(
 
 
 def float_network(
-    setting: Setting, task: RunTask, data: str | None, store: Store | str, compute: Compute
+    setting: Setting, task: RunTask, data: str | None, store: Store, compute: Compute
 ) -> nn.Module:
     """The float network of a setting, in eval mode.
 
@@ -93,12 +111,11 @@ def float_network(
     """
     if setting.weights is not None:
         return task.float_network(setting.weights)[0].eval()
-    place = store if isinstance(store, Store) else Store(store)
-    record = run(setting.float_setting, store=place, data=data, compute=compute)
+    record = run(setting.float_setting, store=store, data=data, compute=compute)
     if record.outcome != "ok":
-        raise MQBenchError(f"the float network did not train ({record.reason}); see {place.root}")
+        raise MQBenchError(f"the float network did not train ({record.reason}); see {store.root}")
     model = task.architecture.build(task.splits.classes, task.splits.image_shape[0])
-    model.load_state_dict(load_file(place.file(setting.float_setting.key, WEIGHTS)))
+    model.load_state_dict(load_file(store.file(setting.float_setting.key, WEIGHTS)))
     return model.eval()
 
 
@@ -117,49 +134,19 @@ def _check(setting: Setting, request: Request, images: int | None, sample: int) 
     request.check()
 
 
-def _quantized(
-    model: nn.Module, setting: Setting, task: RunTask, compute: Compute, skip: tuple[str, ...]
-) -> fx.GraphModule:
-    plan, recipe, splits = plan_of(setting), task.recipe, task.splits
+def _rehearse(setting: Setting, request: Request, task: RunTask, skip: tuple[str, ...]) -> None:
+    """Refuse before training what engine and formats would refuse after it."""
     torch.manual_seed(setting.seed)
-    images, _ = next(iter(splits.test.batches([torch.arange(2)])))
-    quantized = prepare(
-        model,
-        images,
-        backend=plan.backend,
-        algorithm=plan.algorithm,
-        bits=plan.bits,
-        bn_folding=plan.bn_folding,
-        graph=plan.graph,
-        first_last_bits=plan.first_last_bits,
-        skip=skip,
-    ).eval()
+    model = task.architecture.build(task.splits.classes, task.splits.image_shape[0]).eval()
+    network = prepared(model, setting, task, skip)
+    calibrate(network, calibration_batches(task.splits.train, count=2, batch_size=2, seed=setting.seed))
+    rehearse(lower(convert(network)), request)
 
-    def batches(count: int) -> list[Batch]:
-        return calibration_batches(splits.train, count=count, batch_size=recipe.batch_size, seed=setting.seed)
 
-    calibrate(
-        quantized,
-        batches(recipe.calibration_images),
-        weights=setting.weight_calibration,
-        activations=setting.activation_calibration,
-    )
-    if setting.bn_calibration:
-        calibrate_bn(quantized, batches(setting.bn_calibration), weights=setting.weight_calibration)
-    if recipe.epochs or setting.steps:
-        trained = train(
-            quantized,
-            splits,
-            recipe,
-            seed=setting.seed,
-            steps=setting.steps,
-            quantizer_weight_decay=setting.quantizer_weight_decay,
-            sync_bn=setting.sync_bn,
-            compute=compute,
-        )
-        if trained.not_converged is not None:
-            raise MQBenchError(f"the training did not converge: {trained.not_converged}")
-    return convert(quantized.cpu().eval())
+def _checkpoint(store: Store, setting: Setting, skip: tuple[str, ...]) -> Path:
+    """Apart from a run's own: here layers may be left in float."""
+    digest = hashlib.sha256(json.dumps(skip).encode()).hexdigest()[:8]
+    return store.scratch(f"{setting.key}-{digest}")
 
 
 def _some(splits: Splits, images: int | None) -> Iterator[Batch]:

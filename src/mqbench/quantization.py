@@ -1,0 +1,143 @@
+"""A setting's network quantized as a run of the benchmark does it: prepare, calibrate, the one training pipeline."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, fx, nn
+
+from mqbench.calibration import calibrate, calibrate_bn
+from mqbench.compute import Compute
+from mqbench.data._base import Batch, Device
+from mqbench.preparation import prepare
+from mqbench.record import Setting
+from mqbench.task import RunTask, plan_of
+from mqbench.training import Checkpoint, calibration_batches, launch, threads, train
+
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Quantized:
+    """A quantized network that is calibrated and, where the setting says so, trained.
+
+    Args:
+        network: in eval mode, on the CPU.
+        not_converged: why the training did not converge, None if it did.
+    """
+
+    network: fx.GraphModule
+    not_converged: str | None
+
+
+def quantized(
+    model: nn.Module,
+    setting: Setting,
+    task: RunTask,
+    *,
+    data: str | None,
+    compute: Compute,
+    skip: tuple[str, ...] = (),
+    checkpoint: Path | None = None,
+    progress: Progress = lambda phase: None,
+) -> Quantized:
+    """Quantize a float network as a run of the benchmark would, on as many processes as ``compute`` says.
+
+    Args:
+        model: the float network, which is not changed.
+        setting: the quantization, its calibration and training.
+        task: the setting's objects, with data opened in ``data``.
+        data: folder of the datasets.
+        compute: of calibration and training.
+        skip: layers that stay float.
+        checkpoint: where a training that was killed goes on.
+        progress: called with the name of each phase.
+
+    Raises:
+        RequestError: what cannot work.
+    """
+    weights = {name: value.cpu() for name, value in model.state_dict().items()}
+    report = progress if compute.processes == 1 else _quiet  # other processes cannot call back
+    with threads(compute.threads):
+        state, reason = launch(compute, _work, setting, data, compute, weights, skip, checkpoint, report)
+        network = prepared(model, setting, task, skip)
+        network.load_state_dict(state)
+    return Quantized(network.eval(), reason)
+
+
+def _quiet(phase: str) -> None:
+    pass
+
+
+def _work(
+    fabric: Fabric,
+    setting: Setting,
+    data: str | None,
+    compute: Compute,
+    weights: Mapping[str, Tensor],
+    skip: tuple[str, ...],
+    checkpoint: Path | None,
+    progress: Progress,
+) -> tuple[dict[str, Tensor], str | None]:
+    """What each process does: the state of the network then, and why it did not converge."""
+    task = RunTask.of(setting, data, compute.workers)
+    model = task.architecture.build(task.splits.classes, task.splits.image_shape[0])
+    model.load_state_dict(weights)
+    torch.manual_seed(setting.seed)
+    network = prepared(model.eval(), setting, task, skip).to(fabric.device)
+    place = None if checkpoint is None else Checkpoint(checkpoint, compute.checkpoint_minutes)
+    progress("calibrate")
+    _calibrate(network, setting, task, fabric.device)
+    if task.recipe.epochs or setting.steps:
+        progress("train")
+    trained = train(
+        network,
+        task.splits,
+        task.recipe,
+        seed=setting.seed,
+        steps=setting.steps,
+        quantizer_weight_decay=setting.quantizer_weight_decay,
+        sync_bn=setting.sync_bn,
+        compute=compute,
+        fabric=fabric,
+        checkpoint=place,
+    )
+    if place is not None and fabric.global_rank == 0:
+        place.remove()
+    state = {name: value.detach().cpu() for name, value in network.state_dict().items()}
+    return state, trained.not_converged  # processes cannot hand over a graph
+
+
+def prepared(model: nn.Module, setting: Setting, task: RunTask, skip: tuple[str, ...]) -> fx.GraphModule:
+    """The quantized network of a setting, not calibrated yet."""
+    plan = plan_of(setting)
+    images, _ = next(iter(task.splits.test.batches([torch.arange(2)])))
+    return prepare(
+        model,
+        images,
+        backend=plan.backend,
+        algorithm=plan.algorithm,
+        bits=plan.bits,
+        bn_folding=plan.bn_folding,
+        graph=plan.graph,
+        first_last_bits=plan.first_last_bits,
+        overrides=plan.overrides,
+        skip=skip,
+    )
+
+
+def _calibrate(network: fx.GraphModule, setting: Setting, task: RunTask, device: Device) -> None:
+    def batches(count: int) -> list[Batch]:
+        size, images = task.recipe.batch_size, task.splits.train
+        return calibration_batches(images, count=count, batch_size=size, seed=setting.seed, device=device)
+
+    calibrate(
+        network,
+        batches(task.recipe.calibration_images),
+        weights=setting.weight_calibration,
+        activations=setting.activation_calibration,
+    )
+    if setting.bn_calibration:
+        calibrate_bn(network, batches(setting.bn_calibration), weights=setting.weight_calibration)
