@@ -17,7 +17,7 @@ from mqbench.deploy.agreement import top1
 from mqbench.deploy.artifact import Request, make, rehearse
 from mqbench.deploy.certificate import Certificate
 from mqbench.deploy.lowering import lower
-from mqbench.errors import IncompatibleError, MQBenchError, RequestError
+from mqbench.errors import IncompatibleError, RequestError, RunFailedError
 from mqbench.quantization import prepared, quantized
 from mqbench.record import FLOAT, Setting
 from mqbench.runner import WEIGHTS, run
@@ -58,7 +58,7 @@ def quantize(
 
     Raises:
         RequestError: what cannot work, before compute is spent where that can be known.
-        MQBenchError: the training did not converge.
+        RunFailedError: a training did not converge.
     """
     _check(setting, request, images, sample)
     validate([setting], data)
@@ -82,7 +82,7 @@ def quantize(
         progress=progress,
     )
     if made.not_converged is not None:
-        raise MQBenchError(f"the training did not converge: {made.not_converged}")
+        raise RunFailedError(f"the training did not converge: {made.not_converged}")
     test = list(_some(task.splits, images))
     progress(f"verify on {request.runtime}")
     network = {
@@ -113,7 +113,7 @@ def float_network(
         return task.float_network(setting.weights)[0].eval()
     record = run(setting.float_setting, store=store, data=data, compute=compute)
     if record.outcome != "ok":
-        raise MQBenchError(f"the float network did not train ({record.reason}); see {store.root}")
+        raise RunFailedError(f"the float network did not train ({record.reason}); see {store.root}")
     model = task.architecture.build(task.splits.classes, task.splits.image_shape[0])
     model.load_state_dict(load_file(store.file(setting.float_setting.key, WEIGHTS)))
     return model.eval()

@@ -3,9 +3,11 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import torch
 from lightning_fabric import Fabric
+from safetensors.torch import load_file, save
 from torch import Tensor, fx, nn
 
 from mqbench.calibration import calibrate, calibrate_bn
@@ -60,10 +62,12 @@ def quantized(
     """
     weights = {name: value.cpu() for name, value in model.state_dict().items()}
     report = progress if compute.processes == 1 else _quiet  # other processes cannot call back
-    with threads(compute.threads):
-        state, reason = launch(compute, _work, setting, data, compute, weights, skip, checkpoint, report)
+    with threads(compute.threads), TemporaryDirectory() as folder:
+        # a process can hand over neither a graph nor much memory: its network comes back as a file
+        file = Path(folder) / "state.safetensors"
+        reason = launch(compute, _work, setting, data, compute, weights, skip, checkpoint, file, report)
         network = prepared(model, setting, task, skip)
-        network.load_state_dict(state)
+        network.load_state_dict(load_file(file))
     return Quantized(network.eval(), reason)
 
 
@@ -79,9 +83,10 @@ def _work(
     weights: Mapping[str, Tensor],
     skip: tuple[str, ...],
     checkpoint: Path | None,
+    file: Path,
     progress: Progress,
-) -> tuple[dict[str, Tensor], str | None]:
-    """What each process does: the state of the network then, and why it did not converge."""
+) -> str | None:
+    """What each process does: the first writes the network's state; why it did not converge."""
     task = RunTask.of(setting, data, compute.workers)
     model = task.architecture.build(task.splits.classes, task.splits.image_shape[0])
     model.load_state_dict(weights)
@@ -104,10 +109,12 @@ def _work(
         fabric=fabric,
         checkpoint=place,
     )
-    if place is not None and fabric.global_rank == 0:
-        place.remove()
-    state = {name: value.detach().cpu() for name, value in network.state_dict().items()}
-    return state, trained.not_converged  # processes cannot hand over a graph
+    if fabric.global_rank == 0:
+        state = {name: value.detach().cpu().clone() for name, value in network.state_dict().items()}
+        file.write_bytes(save(state))
+        if place is not None:
+            place.remove()
+    return trained.not_converged
 
 
 def prepared(model: nn.Module, setting: Setting, task: RunTask, skip: tuple[str, ...]) -> fx.GraphModule:

@@ -24,13 +24,19 @@ def quantize(
     weights: str | None = None,
     algorithm: str | None = None,
     bits: str = "8",
-    epochs: Whole = 0,
+    epochs: Whole | None = None,
+    steps: Count | None = None,
+    learning_rate: float | None = None,
+    weight_decay: float | None = None,
+    batch_size: Count | None = None,
+    global_batch: Count | None = None,
     first_last_bits: Whole = 8,
     bn_folding: Whole | None = None,
     graph: Whole | None = None,
     weight_calibration: str | None = None,
     activation_calibration: str | None = None,
     calibration_images: Count | None = None,
+    bn_calibration: Whole = 0,
     seed: Whole = 0,
     float_epochs: Count | None = None,
     skip: Annotated[tuple[str, ...], Parameter(negative=(), show_default=False)] = (),
@@ -58,13 +64,19 @@ def quantize(
         weights: Of the float network: timm, file:PATH or package:NAME; without it, it is trained here.
         algorithm: ptq if nothing is trained, else lsq.
         bits: Of weights and activations; w4a8 for a pair.
-        epochs: Of quantization-aware training; 0 is post-training quantization.
+        epochs: Of quantization-aware training; 0, which is the default, is post-training quantization.
+        steps: Of training in all, in place of epochs.
+        learning_rate: Of training, with the next three in place of the recipe's.
+        weight_decay: L2.
+        batch_size: Images of one device and step.
+        global_batch: Images of an optimizer step.
         first_last_bits: Bits of the first and last layer.
         bn_folding: Strategy, -1 to 4; the backend's if not given.
         graph: Placement of the quantizers, 1 to 3; the backend's if not given.
         weight_calibration: Observer of weights.
         activation_calibration: Observer of activations.
         calibration_images: Training images that set the quantizers' parameters.
+        bn_calibration: Training images for batch-norm calibration; 0 leaves it out.
         seed: Of the run.
         float_epochs: Epochs of the float network, where it is trained here.
         skip: Layers that stay float.
@@ -84,10 +96,15 @@ def quantize(
     axes = {
         "architecture": model,
         "dataset": _dataset(dataset, data),
-        "algorithm": algorithm or ("lsq" if epochs else "ptq"),
+        "algorithm": algorithm or ("lsq" if epochs or steps else "ptq"),
         "backend": backend,
         "bits": bits,
-        "epochs": epochs,
+        "epochs": 0 if epochs is None and steps is None else epochs,
+        "steps": steps,
+        "learning_rate": learning_rate,
+        "weight_decay": weight_decay,
+        "batch_size": batch_size,
+        "global_batch": global_batch,
         "seed": seed,
         "first_last_bits": first_last_bits,
         "bn_folding": bn_folding,
@@ -95,6 +112,7 @@ def quantize(
         "weight_calibration": weight_calibration,
         "activation_calibration": activation_calibration,
         "calibration_images": calibration_images,
+        "bn_calibration": bn_calibration,
         "weights": weights,
         "float_epochs": float_epochs,
     }
