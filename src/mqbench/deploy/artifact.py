@@ -111,8 +111,8 @@ def make(
         RequestError: the engine or a format refuses the network, or the folder cannot be written.
     """
     request.check()
-    requirement = Requirement.parse(request.require, program)
     engine: Runtime = runtimes[request.runtime]  # type: ignore[index]
+    requirement = Requirement.parse(request.require, program, exact_engine=not engine.one_step)
     program, options, applied = _cured(program, request)
     building = request.folder.with_name(f".{request.folder.name}.{secrets.token_hex(4)}")
     try:
@@ -196,7 +196,8 @@ def verify_again(
         threads=threads or certified["threads"],
         options=certified["options"] if same else None,
     )
-    return agreement, Requirement.parse(require, program).missed(agreement, {})
+    requirement = Requirement.parse(require, program, exact_engine=not engine.one_step)
+    return agreement, requirement.missed(agreement, {})
 
 
 def _cured(program: Program, request: Request) -> tuple[Program, dict[str, Any], tuple[str, ...]]:
