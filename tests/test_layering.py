@@ -43,7 +43,7 @@ ROOMS = [
     {"extend"},
     {"task"},
     {"estimate"},
-    {"runner"},
+    {"runner", "quantization"},
     {"deployment"},
     {"diagnosis"},
     {"claims"},

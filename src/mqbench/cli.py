@@ -10,7 +10,7 @@ from typing import Any
 from cyclopts import App, CycloptsError, UnusedCliTokensError
 
 import mqbench
-from mqbench.errors import MQBenchError
+from mqbench.errors import MQBenchError, RunFailedError
 
 app = App(
     name="mqbench",
@@ -24,9 +24,9 @@ for _name in _commands:
     app.command(_commands[_name], name=_name)
 
 
-def _refuse(sentence: str) -> int:
+def _refuse(sentence: str, code: int = 2) -> int:
     print("mqbench:", " ".join(sentence.split()), file=sys.stderr)
-    return 2
+    return code
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -46,6 +46,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _refuse(f"unexpected argument {unused!r}; see mqbench --help")
     except CycloptsError as error:
         return _refuse(f"{str(error).rstrip('.')}; see mqbench --help")
+    except RunFailedError as error:
+        return _refuse(str(error), 1)
     except MQBenchError as error:
         return _refuse(str(error))
     except KeyboardInterrupt:

@@ -1,27 +1,30 @@
 """One Setting -> one artifact: float network, quantized (PTQ, or QAT), exported, proved on an engine."""
 
+import hashlib
+import json
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from types import MappingProxyType
 
 import torch
 from safetensors.torch import load_file
-from torch import Tensor, fx, nn
+from torch import Tensor, nn
 
-from mqbench.calibration import calibrate, calibrate_bn
+from mqbench.calibration import calibrate
 from mqbench.compute import Compute
 from mqbench.conversion import convert
 from mqbench.data._base import Batch, Splits
 from mqbench.deploy.agreement import top1
-from mqbench.deploy.artifact import Request, make
+from mqbench.deploy.artifact import Request, make, rehearse
 from mqbench.deploy.certificate import Certificate
 from mqbench.deploy.lowering import lower
-from mqbench.errors import IncompatibleError, MQBenchError, RequestError
-from mqbench.preparation import prepare
+from mqbench.errors import IncompatibleError, RequestError, RunFailedError
+from mqbench.quantization import prepared, quantized
 from mqbench.record import FLOAT, Setting
 from mqbench.runner import WEIGHTS, run
 from mqbench.store import Store
 from mqbench.task import RunTask, plan_of, validate
-from mqbench.training import calibration_batches, train
+from mqbench.training import calibration_batches
 
 ENGINE_BITS = 8
 VERIFICATION_BATCH = 32
@@ -58,16 +61,32 @@ def quantize(
 
     Raises:
         RequestError: what cannot work, before compute is spent where that can be known.
-        MQBenchError: the training did not converge.
+        RunFailedError: a training did not converge.
     """
     _check(setting, request, images, sample, layer_bits)
     validate([setting], data)
     task = RunTask.of(setting, data)
     compute = compute or Compute()
+    place = store if isinstance(store, Store) else Store(store)
+    trains = bool(task.recipe.epochs or setting.steps)
+    if trains or setting.weights is None:
+        _rehearse(setting, request, task, skip, layer_bits)
     progress("float network")
-    model = float_network(setting, task, data, store, compute)
+    model = float_network(setting, task, data, place, compute)
     progress("quantize")
-    quantized = quantized_network(model, setting, task, compute=compute, skip=skip, layer_bits=layer_bits)
+    made = quantized(
+        model,
+        setting,
+        task,
+        data=data,
+        compute=compute,
+        skip=skip,
+        layer_bits=layer_bits,
+        checkpoint=_checkpoint(place, setting, skip, layer_bits) if trains else None,
+        progress=progress,
+    )
+    if made.not_converged is not None:
+        raise RunFailedError(f"the training did not converge: {made.not_converged}")
     test = list(some_of(task.splits, images))
     progress(f"verify on {request.runtime}")
     network = {
@@ -79,7 +98,7 @@ def quantize(
         "layer_bits": [f"{name}={bits}" for name, bits in layer_bits.items()],
     }
     return make(
-        lower(convert(quantized)),
+        lower(convert(made.network)),
         test,
         [test[0][0][:sample]],
         request,
@@ -89,7 +108,7 @@ def quantize(
 
 
 def float_network(
-    setting: Setting, task: RunTask, data: str | None, store: Store | str, compute: Compute
+    setting: Setting, task: RunTask, data: str | None, store: Store, compute: Compute
 ) -> nn.Module:
     """The float network of a setting, in eval mode.
 
@@ -97,12 +116,11 @@ def float_network(
     """
     if setting.weights is not None:
         return task.float_network(setting.weights)[0].eval()
-    place = store if isinstance(store, Store) else Store(store)
-    record = run(setting.float_setting, store=place, data=data, compute=compute)
+    record = run(setting.float_setting, store=store, data=data, compute=compute)
     if record.outcome != "ok":
-        raise MQBenchError(f"the float network did not train ({record.reason}); see {place.root}")
+        raise RunFailedError(f"the float network did not train ({record.reason}); see {store.root}")
     model = task.architecture.build(task.splits.classes, task.splits.image_shape[0])
-    model.load_state_dict(load_file(place.file(setting.float_setting.key, WEIGHTS)))
+    model.load_state_dict(load_file(store.file(setting.float_setting.key, WEIGHTS)))
     return model.eval()
 
 
@@ -123,61 +141,25 @@ def _check(
     request.check()
 
 
-def quantized_network(
-    model: nn.Module,
+def _rehearse(
     setting: Setting,
+    request: Request,
     task: RunTask,
-    *,
-    compute: Compute,
-    skip: tuple[str, ...] = (),
-    layer_bits: Mapping[str, int] = MappingProxyType({}),
-) -> fx.GraphModule:
-    """The prepared network of a setting in eval mode: calibrated, and trained if the setting says so.
-
-    Raises:
-        MQBenchError: the training did not converge.
-    """
-    plan, recipe, splits = plan_of(setting), task.recipe, task.splits
+    skip: tuple[str, ...],
+    layer_bits: Mapping[str, int],
+) -> None:
+    """Refuse before training what engine and formats would refuse after it."""
     torch.manual_seed(setting.seed)
-    images, _ = next(iter(splits.test.batches([torch.arange(2)])))
-    quantized = prepare(
-        model,
-        images,
-        backend=plan.backend,
-        algorithm=plan.algorithm,
-        bits=plan.bits,
-        bn_folding=plan.bn_folding,
-        graph=plan.graph,
-        first_last_bits=plan.first_last_bits,
-        skip=skip,
-        layer_bits=layer_bits,
-    ).eval()
+    model = task.architecture.build(task.splits.classes, task.splits.image_shape[0]).eval()
+    network = prepared(model, setting, task, skip, layer_bits)
+    calibrate(network, calibration_batches(task.splits.train, count=2, batch_size=2, seed=setting.seed))
+    rehearse(lower(convert(network)), request)
 
-    def batches(count: int) -> list[Batch]:
-        return calibration_batches(splits.train, count=count, batch_size=recipe.batch_size, seed=setting.seed)
 
-    calibrate(
-        quantized,
-        batches(recipe.calibration_images),
-        weights=setting.weight_calibration,
-        activations=setting.activation_calibration,
-    )
-    if setting.bn_calibration:
-        calibrate_bn(quantized, batches(setting.bn_calibration), weights=setting.weight_calibration)
-    if recipe.epochs or setting.steps:
-        trained = train(
-            quantized,
-            splits,
-            recipe,
-            seed=setting.seed,
-            steps=setting.steps,
-            quantizer_weight_decay=setting.quantizer_weight_decay,
-            sync_bn=setting.sync_bn,
-            compute=compute,
-        )
-        if trained.not_converged is not None:
-            raise MQBenchError(f"the training did not converge: {trained.not_converged}")
-    return quantized.cpu().eval()
+def _checkpoint(store: Store, setting: Setting, skip: tuple[str, ...], layer_bits: Mapping[str, int]) -> Path:
+    """Apart from a run's own: here single layers may be treated apart."""
+    digest = hashlib.sha256(json.dumps([skip, dict(layer_bits)]).encode()).hexdigest()[:8]
+    return store.scratch(f"{setting.key}-{digest}")
 
 
 def some_of(splits: Splits, images: int | None) -> Iterator[Batch]:

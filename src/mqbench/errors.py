@@ -37,6 +37,10 @@ class CalibrationError(MQBenchError, ValueError):
     """Quantizer parameters cannot be set: no data, or data that is not finite."""
 
 
+class RunFailedError(MQBenchError):
+    """A request that was sound, and whose run came to nothing (exit code 1): a training that did not converge."""
+
+
 class StoreError(MQBenchError, OSError):
     """A record store that cannot be read or written."""
 

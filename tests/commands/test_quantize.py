@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from mqbench import cli
+from mqbench import cli, runner
+from mqbench.record import Setting
 
 pytest.importorskip("onnxruntime")
 Run = Callable[[str], tuple[int, str, str]]
@@ -47,16 +48,55 @@ def test_from_a_network_to_a_certificate_and_back(run: Run, tmp_path: Path) -> N
     assert "model.onnx is not the file that was certified" in err
 
 
-def test_training_and_a_missed_bar(run: Run, tmp_path: Path) -> None:
-    code, out, _ = run(f"{QUANTIZE} --export out --epochs 1 --bits 4 --require drop=-1 --json")
+NETWORK = """
+from torch import nn
+
+def make(num_classes, in_chans):
+    return nn.Sequential(
+        nn.Conv2d(in_chans, 16, 3), nn.BatchNorm2d(16), nn.ReLU(), nn.Conv2d(16, 16, 3, 2, groups=16),
+        nn.BatchNorm2d(16), nn.Hardswish(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, num_classes),
+    )
+"""
+
+
+def test_a_network_of_the_user_is_trained_as_the_benchmark_trains_it(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "my_network.py").write_text(NETWORK)
+    monkeypatch.syspath_prepend(tmp_path)
+    options = "--dataset digits --backend fbgemm --bits 4 --epochs 2 --float-epochs 4 --quiet"
+    code, _, err = run(f"quantize my_network:make {options.replace('epochs 4', 'epochs 1')} --export out")
+    assert code == 1
+    assert "the float network did not train (chance accuracy at the end)" in err
+    code, out, _ = run(f"quantize my_network:make {options} --export out --require drop=-100 --json")
     assert code == 1
     certificate = json.loads(out)
     assert certificate["network"]["algorithm"] == "lsq"
     assert certificate["network"]["weight_bits"] == 4
-    assert certificate["missed"] == ["the engine loses 0.00 points of accuracy, -1 allowed"] or (
-        "points of accuracy" in certificate["missed"][0]
-    )
+    (missed,) = certificate["missed"]
+    assert "points of accuracy, -100 allowed" in missed
     assert (tmp_path / "out" / "certificate.md").read_text().count("**Missed.**") == 1
+    setting = Setting(
+        architecture="my_network:make", dataset="digits", algorithm="lsq", backend="fbgemm", bits=(4, 4), epochs=2,
+        float_epochs=4,
+    )  # fmt: skip
+    assert certificate["network"]["setting"] == setting.key
+    record = runner.run(setting)
+    assert record.outcome == "ok"
+    assert record.accuracy == certificate["accuracy"]["simulated"]
+    assert record.float_accuracy == certificate["accuracy"]["float"]
+    assert not list((tmp_path / "runs" / ".checkpoints").glob("*"))
+
+
+def test_what_the_engine_refuses_is_refused_before_training(run: Run, tmp_path: Path) -> None:
+    code, _, err = run(f"{QUANTIZE} --export out --graph 1 --runtime torch_fbgemm --epochs 1")
+    assert code == 2
+    assert "leaves the output of" in err
+    assert not (tmp_path / "runs").exists()
+    (tmp_path / "file").touch()
+    code, _, err = run(f"{QUANTIZE} --export file/out")
+    assert code == 2
+    assert "cannot write file/out: Not a directory" in err
 
 
 @pytest.mark.parametrize(

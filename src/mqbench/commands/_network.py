@@ -25,7 +25,12 @@ class NetworkOptions:
         weights: Of the float network: timm, file:PATH or package:NAME; without it, it is trained here.
         algorithm: ptq if nothing is trained, else lsq.
         bits: Of weights and activations; w4a8 for a pair.
-        epochs: Of quantization-aware training; 0 is post-training quantization.
+        epochs: Of quantization-aware training; 0, which is the default, is post-training quantization.
+        steps: Of training in all, in place of epochs.
+        learning_rate: Of training, with the next three in place of the recipe's.
+        weight_decay: L2.
+        batch_size: Images of one device and step.
+        global_batch: Images of an optimizer step.
         first_last_bits: Bits of the first and last layer.
         layer_bits: Bits of single layers, such as layer4.0.conv1=8.
         skip: Layers that stay float.
@@ -34,7 +39,7 @@ class NetworkOptions:
         weight_calibration: Observer of weights.
         activation_calibration: Observer of activations.
         calibration_images: Training images that set the quantizers' parameters.
-        bn_calibration: Training images that renew the batch norms' statistics afterwards.
+        bn_calibration: Training images that renew the batch norms' statistics afterwards; 0 for none.
         seed: Of the run.
         float_epochs: Epochs of the float network, where it is trained here.
         store: Folder of the records, where the float network is or will be.
@@ -46,7 +51,12 @@ class NetworkOptions:
     weights: str | None = None
     algorithm: str | None = None
     bits: str = "8"
-    epochs: Whole = 0
+    epochs: Whole | None = None
+    steps: Count | None = None
+    learning_rate: float | None = None
+    weight_decay: float | None = None
+    batch_size: Count | None = None
+    global_batch: Count | None = None
     first_last_bits: Whole = 8
     layer_bits: Pairs = ()
     skip: Annotated[tuple[str, ...], Parameter(negative=(), show_default=False)] = ()
@@ -55,7 +65,7 @@ class NetworkOptions:
     weight_calibration: str | None = None
     activation_calibration: str | None = None
     calibration_images: Count | None = None
-    bn_calibration: Count | None = None
+    bn_calibration: Whole = 0
     seed: Whole = 0
     float_epochs: Count | None = None
     store: str = "runs"
@@ -69,13 +79,18 @@ class NetworkOptions:
         axes = {
             "architecture": model,
             "dataset": self._dataset(),
-            "algorithm": self.algorithm or ("lsq" if self.epochs else "ptq"),
+            "algorithm": self.algorithm or ("lsq" if self.epochs or self.steps else "ptq"),
+            "epochs": 0 if self.epochs is None and self.steps is None else self.epochs,
             "seeds": self.seed,
         }
         for name in (
             "backend",
             "bits",
-            "epochs",
+            "steps",
+            "learning_rate",
+            "weight_decay",
+            "batch_size",
+            "global_batch",
             "first_last_bits",
             "bn_folding",
             "graph",

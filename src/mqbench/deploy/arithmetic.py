@@ -11,8 +11,13 @@ class Arithmetic:
     """The arithmetic of one engine; all of them round half to even.
 
     Args:
+        quantize: of float tensors. ``division``: rint(x / s) + z, Eq. 1; ``reciprocal``: rint(x (1/s)) + z;
+            ``interval``: rint(fma(x, c, -low c)) with c = 255 / (high - low), the real ends of the 8-bit
+            container: where x / s lies halfway between two integers, an odd z turns the result.
         bias: ``int32``: rint(b / (s_w s_x)), added to the sum; ``float``: added to the sum as a real number
             b / (s_w s_x).
+        total: what the multiplier is applied to. ``steps``: the sum of integers, and z is added after
+            rounding; ``real``: ((acc s_x) s_w + b) (1/s_y) + z, rounded once (``bias="float"`` only).
         requantization: float multiplier, fixed point, or power-of-two shift (SPEC section 11).
         multiplier: how M is computed in float32. ``product``: (s_x s_w) / s_y; ``ratio``: s_w (s_x / s_y);
             ``exact``: in float64, rounded once.
@@ -25,7 +30,9 @@ class Arithmetic:
     The defaults are ONNX Runtime's, as measured in `docs/deployment.md`.
     """
 
+    quantize: Literal["division", "reciprocal", "interval"] = "division"
     bias: Literal["int32", "float"] = "int32"
+    total: Literal["steps", "real"] = "steps"
     requantization: Requantization = Requantization.FLOAT
     multiplier: Literal["product", "ratio", "exact"] = "product"
     add: Literal["fused", "dequantized", "premultiplied", "exact"] = "fused"

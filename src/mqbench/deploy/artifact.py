@@ -4,10 +4,12 @@ import hashlib
 import os
 import secrets
 import shutil
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -61,6 +63,27 @@ class Request:
         Requirement.parse(self.require)
         if self.folder.is_file() or (self.folder.is_dir() and any(self.folder.iterdir())):
             raise RequestError(f"{self.folder} exists already and is not empty; give another folder")
+        place = next(folder for folder in self.folder.absolute().parents if folder.exists())
+        try:
+            with TemporaryDirectory(dir=place):
+                pass
+        except OSError as error:
+            raise RequestError(f"cannot write {self.folder}: {error.strerror or error}") from None
+
+
+def rehearse(program: Program, request: Request) -> None:
+    """Export a program and load it into the engine, and keep nothing: a network of the same shape will go through.
+
+    Raises:
+        RequestError: the engine or a format refuses the network.
+    """
+    engine: Runtime = runtimes[request.runtime]  # type: ignore[index]
+    program, options, _ = _cured(program, request)
+    with TemporaryDirectory() as folder, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of channels of these weights, not of those to come
+        file = _export(program, engine, Path(folder), str(options.get("form", engine.form)))
+        fitting, _ = integer_network(program, engine.arithmetic)
+        engine.load(fitting.program, file, threads=request.threads, options=options)
 
 
 def make(
@@ -88,10 +111,9 @@ def make(
         RequestError: the engine or a format refuses the network, or the folder cannot be written.
     """
     request.check()
-    requirement = Requirement.parse(request.require, program)
     engine: Runtime = runtimes[request.runtime]  # type: ignore[index]
-    cured = cure(program, runtime=request.runtime) if request.cure else Cured(program=program)
-    program, options = cured.program, {**cured.options, **(request.options or {})}
+    requirement = Requirement.parse(request.require, program, exact_engine=not engine.one_step)
+    program, options, applied = _cured(program, request)
     building = request.folder.with_name(f".{request.folder.name}.{secrets.token_hex(4)}")
     try:
         building.mkdir(parents=True)
@@ -111,7 +133,7 @@ def make(
         found = certify(
             agreement,
             requirement,
-            network={**program.description, **network, **({"cured": cured.applied} if request.cure else {})},
+            network={**program.description, **network, **({"cured": applied} if request.cure else {})},
             accuracy=known,
             sample={"images": len(sample[0]), "reference": _fingerprint(program, engine, sample)},
             files={path.name: path for path in building.iterdir()},
@@ -174,7 +196,14 @@ def verify_again(
         threads=threads or certified["threads"],
         options=certified["options"] if same else None,
     )
-    return agreement, Requirement.parse(require, program).missed(agreement, {})
+    requirement = Requirement.parse(require, program, exact_engine=not engine.one_step)
+    return agreement, requirement.missed(agreement, {})
+
+
+def _cured(program: Program, request: Request) -> tuple[Program, dict[str, Any], tuple[str, ...]]:
+    """The program as the engine is to get it, the engine's options, and what was cured."""
+    cured = cure(program, runtime=request.runtime) if request.cure else Cured(program=program)
+    return cured.program, {**cured.options, **(request.options or {})}, cured.applied
 
 
 def _export(program: Program, engine: Runtime, folder: Path, form: str) -> Path | None:

@@ -102,7 +102,9 @@ def _nodes(nodes: Sequence[dict[str, Any]]) -> str:
     counts = Counter(node["precision"] for node in nodes)
     said = ", ".join(f"{count} {kind}" for kind, count in sorted(counts.items()))
     floats = [
-        f"{node['kind']} ({', '.join(node['operations']) or node['name']})"
+        f"{node['kind']} ({named})"
+        if (named := ", ".join(node["operations"]) or node["name"])
+        else node["kind"]
         for node in nodes
         if node["precision"] == "float"
     ]

@@ -45,6 +45,10 @@ class Evaluator(nn.Module, ABC):
     def combine(self, operation: Operation, inputs: list[Tensor]) -> Tensor:
         """A layer or an operation that requantizes: integers (as float32) or floats out."""
 
+    def quantize(self, x: Tensor, grid: Grid) -> Tensor:
+        """Float to integers as float32: by Eq. 1, unless a network rounds otherwise."""
+        return quantize(x, grid)
+
     @torch.no_grad()
     def forward(self, *inputs: Tensor) -> Tensor | tuple[Tensor, ...]:
         """Float inputs to dequantized float outputs, one or as many as the network has."""
@@ -88,7 +92,7 @@ class Evaluator(nn.Module, ABC):
         """One operation on the tensors it reads."""
         inputs = [held[name] for name in operation.inputs]
         if isinstance(operation, Quantize):
-            return quantize(inputs[0], self._grid(operation.name))
+            return self.quantize(inputs[0], self._grid(operation.name))
         if isinstance(operation, Dequantize):
             return dequantize(inputs[0], self._grid(operation.inputs[0]))
         if isinstance(operation, Concat):

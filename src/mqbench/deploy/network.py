@@ -16,7 +16,7 @@ from mqbench.deploy import integer
 from mqbench.deploy.accumulator import Accumulator
 from mqbench.deploy.arithmetic import Arithmetic
 from mqbench.deploy.combinations import COMBINATIONS, fixed_point
-from mqbench.deploy.evaluation import Evaluator
+from mqbench.deploy.evaluation import Evaluator, quantize
 from mqbench.deploy.integer import Requantization
 from mqbench.deploy.lowering import lower
 from mqbench.deploy.program import Combination, Grid, Layer, Operation, Program
@@ -90,6 +90,10 @@ class IntegerNetwork(Evaluator):
         self.arithmetic = arithmetic
         self._layers = {layer.name: _IntegerLayer(layer, program, arithmetic) for layer in program.layers()}
 
+    def quantize(self, x: Tensor, grid: Grid) -> Tensor:
+        """Float to integers by the engine's rule."""
+        return _QUANTIZE[self.arithmetic.quantize](x, grid)
+
     def combine(self, operation: Operation, inputs: list[Tensor]) -> Tensor:
         """Layers by their exact sums, the others by `combinations`."""
         if isinstance(operation, Layer):
@@ -114,6 +118,7 @@ class _IntegerLayer:
             raise RequestError(f"{layer.name}: {error}") from None
         self.accumulate = Accumulator(layer, source)
         self.bias = self._bias(source)
+        self.source_scale = source.scale
         self.sum_scale = layer.weight.channel_scale * torch.tensor(source.scale)
         self.multiplier = None if self.grid is None else self._multiplier(source, self.grid)
         biggest = self.accumulate.bound + (0 if self.bias is None else self.bias.double().abs())
@@ -145,6 +150,8 @@ class _IntegerLayer:
 
     def __call__(self, x: Tensor) -> Tensor:
         acc = self.accumulate(x)
+        if self.arithmetic.total == "real":
+            return self._by_real_total(acc)
         if self.bias is not None:
             if acc.dtype is torch.float32 and not self.exact_in_float and self.arithmetic.bias == "int32":
                 acc = acc.double()
@@ -159,8 +166,38 @@ class _IntegerLayer:
             return steps.add_(self.grid.zero_point).clamp_(*self.layer.clip)
         return fixed_point(acc.long(), multiplier, self.grid, self.layer.clip, self.arithmetic.requantization)
 
+    def _by_real_total(self, acc: Tensor) -> Tensor:
+        total = acc.float().mul_(torch.tensor(self.source_scale, dtype=torch.float32))
+        total.mul_(self._along(self.layer.weight.channel_scale, acc))
+        if self.layer.bias is not None:
+            total.add_(self._along(self.layer.bias, acc))
+        if self.grid is None:
+            return total
+        assert self.layer.clip is not None
+        total.mul_(1 / torch.tensor(self.grid.scale)).add_(self.grid.zero_point)
+        return total.round_().clamp_(*self.layer.clip)
+
     def _along(self, vector: Tensor, acc: Tensor) -> Tensor:
         """A ``[channels]`` vector against the output, whose channels are axis 1, or the last of a linear layer."""
         shape: list[Any] = [1] * acc.dim()
         shape[-1 if self.layer.function == "linear" else 1] = -1
         return vector.to(acc.device).reshape(shape)
+
+
+def _by_reciprocal(x: Tensor, grid: Grid) -> Tensor:
+    steps = torch.mul(x, 1 / torch.tensor(grid.scale)).round_().nan_to_num_(nan=0.0)
+    return steps.add_(grid.zero_point).clamp_(grid.quant_min, grid.quant_max)
+
+
+def _by_interval(x: Tensor, grid: Grid) -> Tensor:
+    lowest = _CODES[0] if grid.scheme.signed else 0  # of the container, whatever the grid's own range is
+    scale, zero = torch.tensor(grid.scale), grid.zero_point
+    low, high = scale * (lowest - zero), scale * (lowest + 255 - zero)
+    factor = 255 / (high - low)
+    steps = (x.double() * factor.double() + (-low * factor).double()).float()  # one fused multiply-add
+    steps = steps.round_().nan_to_num_(nan=0.0).add_(lowest)
+    return steps.clamp_(grid.quant_min, grid.quant_max)
+
+
+_CODES = (-128, 127)
+_QUANTIZE = {"division": quantize, "reciprocal": _by_reciprocal, "interval": _by_interval}

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 
-from mqbench.deploy.agreement import Agreement
+from mqbench.deploy.agreement import Agreement, Match
 from mqbench.deploy.program import Program
 from mqbench.errors import RequestError
 
@@ -13,7 +13,8 @@ class Requirement:
     """A bar; fields that are None ask for nothing.
 
     Args:
-        exact: least fraction of equal integers in every tensor, on the engine's own inputs.
+        exact: least fraction of equal integers in every tensor, on the engine's own inputs; below 1 a single
+            integer may always differ, which is more than a thousandth of a small tensor.
         steps: largest difference in quantization steps there.
         free: the same for integer reference and engine each running on its own, over all tensors: least
             fraction of equal integers.
@@ -28,16 +29,18 @@ class Requirement:
     drop: float | None = None
 
     @classmethod
-    def parse(cls, text: str, program: Program | None = None) -> "Requirement":
+    def parse(cls, text: str, program: Program | None = None, *, exact_engine: bool = True) -> "Requirement":
         """From ``exact``, ``one-step``, ``none`` or ``exact=0.999,steps=1,free=0.9,flips=0,drop=0.5``.
 
-        ``auto`` is ``exact`` where every tensor between layers is an integer, ``one-step`` otherwise.
+        ``auto`` is ``exact`` where every tensor between layers is an integer and the reference knows the engine's
+        rounding to the bit (``exact_engine``), ``one-step`` otherwise.
 
         Raises:
             RequestError: it is written in another way.
         """
         if text == "auto":
-            text = "exact" if program is None or is_all_integer(program) else "one-step"
+            exact = exact_engine and (program is None or is_all_integer(program))
+            text = "exact" if exact else "one-step"
         if text in _NAMED:
             return _NAMED[text]
         values: dict[str, float | int] = {}
@@ -65,7 +68,7 @@ class Requirement:
         for layer in agreement.layers:
             where = f"{layer.name} ({layer.kind})"
             found = layer.local
-            if self.exact is not None and found.exact_fraction < self.exact:
+            if self.exact is not None and not _enough(found, self.exact):
                 said.append(
                     f"{where}: {found.exact_fraction:.6f} of {found.count} integers equal on the engine's own "
                     f"inputs, {self.exact:g} required"
@@ -89,6 +92,12 @@ class Requirement:
         if self.drop is not None and lost > self.drop:
             said.append(f"the engine loses {lost:.2f} points of accuracy, {self.drop:g} allowed")
         return said
+
+
+def _enough(found: Match, exact: float) -> bool:
+    if found.exact_fraction >= exact:
+        return True
+    return exact < 1 and found.count - found.equal <= 1
 
 
 _NAMED = {

@@ -4,9 +4,10 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
 from mqbench.compute import Compute
-from mqbench.deployment import float_network, quantized_network, some_of
+from mqbench.deployment import float_network, some_of
 from mqbench.diagnosis.examination import Examination, examine
-from mqbench.errors import RequestError
+from mqbench.errors import RequestError, RunFailedError
+from mqbench.quantization import quantized
 from mqbench.record import FLOAT, Setting
 from mqbench.store import Store
 from mqbench.task import RunTask, validate
@@ -39,7 +40,7 @@ def examine_setting(
 
     Raises:
         RequestError: what cannot work, before compute is spent where that can be known.
-        MQBenchError: the training did not converge.
+        RunFailedError: a training did not converge.
     """
     if setting.algorithm == FLOAT:
         raise RequestError("diagnose needs an algorithm; float is the network without quantization")
@@ -49,12 +50,15 @@ def examine_setting(
     task = RunTask.of(setting, data)
     compute = compute or Compute()
     progress("float network")
-    model = float_network(setting, task, data, store, compute)
+    place = store if isinstance(store, Store) else Store(store)
+    model = float_network(setting, task, data, place, compute)
     progress("quantize")
-    quantized = quantized_network(model, setting, task, compute=compute, skip=skip, layer_bits=layer_bits)
+    made = quantized(model, setting, task, data=data, compute=compute, skip=skip, layer_bits=layer_bits)
+    if made.not_converged is not None:
+        raise RunFailedError(f"the training did not converge: {made.not_converged}")
     progress("diagnose")
     batches = list(some_of(task.splits, images))
     if sensitivity_images:  # datasets are often sorted by class, so the first images will not do
         some = list(some_of(task.splits, min(sensitivity_images, sum(len(y) for _, y in batches))))
-        return examine(quantized, batches, sensitivity=some)
-    return examine(quantized, batches, sensitivity=())
+        return examine(made.network, batches, sensitivity=some)
+    return examine(made.network, batches, sensitivity=())

@@ -168,7 +168,7 @@ RUNTIME = Runtime(
     extra="openvino",
     form=FORM,
     forms=(FORM, KEPT),
-    arithmetic=Arithmetic(add="exact"),
+    arithmetic=Arithmetic(quantize="interval", add="exact"),
     open=_Session,
     options={"precision": "f32", "form": FORM},
     faults=(
@@ -197,7 +197,7 @@ RUNTIME = Runtime(
         ),
     ),
     one_step=(
-        "OpenVINO folds scales and zero point into the kernel's last multiply-add, so a few integers in 10^5 round the "
-        "other way"
+        "OpenVINO folds scales and zero point into the kernel's last multiply-add and rounds after the zero point, so a "
+        "few integers in 10^6 round the other way"
     ),
 )

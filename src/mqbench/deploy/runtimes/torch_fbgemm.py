@@ -9,8 +9,7 @@ RUNTIME = Runtime(
     distribution="torch",
     extra="",
     form="",
-    arithmetic=Arithmetic(bias="float", add="premultiplied"),
+    arithmetic=Arithmetic(quantize="reciprocal", bias="float", add="premultiplied"),
     open=opener("fbgemm"),
     faults=(saturation(takes_depthwise_kernel),),
-    one_step="FBGEMM multiplies by 1/s where Eq. 1 divides by s, so ties of the quantized input may differ",
 )

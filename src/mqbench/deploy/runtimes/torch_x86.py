@@ -3,15 +3,17 @@
 from mqbench.deploy.arithmetic import Arithmetic
 from mqbench.deploy.runtimes._base import Runtime
 from mqbench.deploy.runtimes._torch import opener, saturation, takes_depthwise_kernel_in_x86
-from mqbench.deploy.runtimes.torch_onednn import ORDER
 
 RUNTIME = Runtime(
     package="torch",
     distribution="torch",
     extra="",
     form="",
-    arithmetic=Arithmetic(bias="float", add="premultiplied"),
+    arithmetic=Arithmetic(quantize="reciprocal", bias="float", add="premultiplied"),
     open=opener("x86"),
     faults=(saturation(takes_depthwise_kernel_in_x86),),
-    one_step=ORDER,
+    one_step=(
+        "the x86 engine rounds symmetric weights by oneDNN's rule, rint(((acc s_x) s_w + b) (1/s_y) + z), and others "
+        "by FBGEMM's, rint((acc + b/(s_x s_w)) M) + z, which is the reference's; a few integers in 10^6 differ"
+    ),
 )
