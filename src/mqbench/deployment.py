@@ -6,7 +6,6 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, fx, nn
 
-from mqbench.calibration import calibrate, calibrate_bn
 from mqbench.compute import Compute
 from mqbench.conversion import convert
 from mqbench.data._base import Batch, Splits
@@ -15,12 +14,13 @@ from mqbench.deploy.artifact import Request, make
 from mqbench.deploy.certificate import Certificate
 from mqbench.deploy.lowering import lower
 from mqbench.errors import IncompatibleError, MQBenchError, RequestError
+from mqbench.post_training import calibrate_as
 from mqbench.preparation import prepare
 from mqbench.record import FLOAT, Setting
 from mqbench.runner import WEIGHTS, run
 from mqbench.store import Store
 from mqbench.task import RunTask, plan_of, validate
-from mqbench.training import calibration_batches, train
+from mqbench.training import train
 
 ENGINE_BITS = 8
 VERIFICATION_BATCH = 32
@@ -132,20 +132,11 @@ def _quantized(
         bn_folding=plan.bn_folding,
         graph=plan.graph,
         first_last_bits=plan.first_last_bits,
+        overrides=plan.overrides,
         skip=skip,
     ).eval()
 
-    def batches(count: int) -> list[Batch]:
-        return calibration_batches(splits.train, count=count, batch_size=recipe.batch_size, seed=setting.seed)
-
-    calibrate(
-        quantized,
-        batches(recipe.calibration_images),
-        weights=setting.weight_calibration,
-        activations=setting.activation_calibration,
-    )
-    if setting.bn_calibration:
-        calibrate_bn(quantized, batches(setting.bn_calibration), weights=setting.weight_calibration)
+    calibrate_as(setting, quantized, splits.train, recipe)
     if recipe.epochs or setting.steps:
         trained = train(
             quantized,
