@@ -58,7 +58,7 @@ def quantize(
         MQBenchError: the training did not converge.
     """
     _check(setting, request, images, sample)
-    validate([setting], data)
+    validate([setting], data, compute)
     task = RunTask.of(setting, data)
     compute = compute or Compute()
     progress("float network")

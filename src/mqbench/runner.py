@@ -66,7 +66,7 @@ def run(
     Raises:
         RequestError: the setting cannot run.
     """
-    validate([setting], data)
+    validate([setting], data, compute)
     place = store if isinstance(store, Store) or store is None else Store(store)
     known = place.get(setting.key) if place is not None else None
     if known is not None and known.outcome != "failed":
