@@ -20,7 +20,7 @@ from mqbench.store import Store
 Progress = Callable[[str, int, int], None]
 
 
-def validate(settings: Iterable[Setting], data: str | None = None) -> None:
+def validate(settings: Iterable[Setting], data: str | None = None, compute: Compute | None = None) -> None:
     for setting in settings:
         if setting.bits == (2, 2):
             raise IncompatibleError(f"2 bits of {setting.algorithm} cannot work here; use 3 or more")

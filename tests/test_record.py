@@ -67,6 +67,7 @@ def test_keys_tell_settings_apart(one: Setting, other: Setting) -> None:
         ("activation_calibration", "mse"),
         ("calibration_images", 7),
         ("bn_calibration", 4096),
+        ("bias_correction", 128),
         ("quantizer_weight_decay", 0.0),
         ("epochs", 3),
         ("steps", 3),
@@ -102,6 +103,11 @@ def test_defaults_of_a_quantized_setting() -> None:
     assert (lsq().backend, lsq().bits) == ("academic", (4, 4))
     assert lsq(backend=None, bits=None) == lsq()
     assert lsq(backend=None, bits=None).key == lsq().key
+
+
+def test_a_shift_of_the_means_is_taken_out_once() -> None:
+    with pytest.raises(ValueError, match="bn_calibration or bias_correction, not both"):
+        lsq(bn_calibration=1, bias_correction=1)
 
 
 def test_the_largest_seed() -> None:

@@ -88,6 +88,16 @@ def test_zero_epochs_is_post_training_quantization(store: Store) -> None:
     assert record.accuracy == record.calibrated_accuracy
 
 
+def test_bias_correction_is_part_of_calibration(store: Store) -> None:
+    options = {"epochs": 0, "algorithm": "ptq", "backend": "snpe", "bits": 3, "calibration_images": 64}
+    plain, corrected = (
+        runner.run(quantized(**options, bias_correction=images), store=store) for images in (0, 64)
+    )
+    assert corrected.agreement is not None
+    assert plain.agreement is not None
+    assert corrected.agreement > plain.agreement
+
+
 def test_overrides_reach_the_recipe(store: Store) -> None:
     record = runner.run(quantized(epochs=3, learning_rate=0.002, batch_size=100), store=store)
     assert len(record.curve) == 3

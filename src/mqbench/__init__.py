@@ -11,6 +11,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from mqbench import paper as paper
     from mqbench.algorithm import fake_quantizer as fake_quantizer
+    from mqbench.bias_correction import correct_bias as correct_bias
     from mqbench.calibration import calibrate as calibrate
     from mqbench.calibration import calibrate_bn as calibrate_bn
     from mqbench.catalog import Catalog
@@ -50,6 +51,7 @@ _HOME = {
     "calibrate": "calibration",
     "calibrate_bn": "calibration",
     "convert": "conversion",
+    "correct_bias": "bias_correction",
     "diagnose": "diagnosis.diagnose",
     "export": "deploy.export",
     "cure": "deploy.cures",

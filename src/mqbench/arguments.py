@@ -60,6 +60,7 @@ class Axes:
         activation_calibration: Observers of activations.
         calibration_images: Training images that set the quantizers' parameters.
         bn_calibration: Training images for batch-norm calibration; 0 for none.
+        bias_correction: Training images for bias correction; 0 for none.
         sync_bn: Batch statistics over all processes; false is the paper's 4*.
         quantizer_weight_decay: L2 on scales and clipping thresholds, instead of that of the weights.
         epochs: Instead of the recipe's, as are the next five.
@@ -92,6 +93,7 @@ class Axes:
     activation_calibration: Names = ()
     calibration_images: Integers = ()
     bn_calibration: Integers = ()
+    bias_correction: Integers = ()
     sync_bn: Names = ()
     quantizer_weight_decay: Reals = ()
     epochs: Integers = ()

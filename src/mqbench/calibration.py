@@ -34,17 +34,17 @@ def calibrate(
         UnknownNameError: no such observer.
         CalibrationError: no batch, or data that is not finite; the message names the quantizer.
     """
-    _check(model, batches, weights, activations)
+    check_calibration(model, batches, weights, activations)
     named = list(quantizers(model))
     of_weights = [(n, fq) for n, fq in named if fq.role == "weight"]
     of_activations = [(n, fq) for n, fq in named if fq.role == "activation"]
-    with _evaluating(model):
+    with evaluating(model):
         try:
             _begin(of_weights, weights)
             _begin(of_activations, activations)
             seen = 0
             for batch in batches:
-                model(*_inputs(model, batch))
+                model(*inputs_of(model, batch))
                 if seen == 0:  # the weights do not change between batches
                     _pause(of_weights)
                 seen += 1
@@ -75,11 +75,11 @@ def calibrate_bn(model: nn.Module, batches: Iterable[Batch], *, weights: str | N
     Raises:
         CalibrationError: no batch, an empty one, or data that is not finite; nothing is changed then.
     """
-    _check(model, batches, weights)
-    with _evaluating(model), _collecting(model) as averages:
+    check_calibration(model, batches, weights)
+    with evaluating(model), _collecting(model) as averages:
         first = None
         for batch in batches:
-            model(*_inputs(model, batch))
+            model(*inputs_of(model, batch))
             first = batch if first is None else first
         if first is None:
             raise CalibrationError("batch-norm calibration needs at least one batch, got none")
@@ -133,10 +133,10 @@ def _recalibrate_folded(model: nn.Module, batch: Batch, observer: str | None) ->
     ]
     if not folded:
         return
-    with _evaluating(model):
+    with evaluating(model):
         for name, fq in folded:
             fq.begin_calibration(observer or fq.calibrated_with, name)
-        model(*_inputs(model, batch))
+        model(*inputs_of(model, batch))
         _end(folded)
 
 
@@ -155,7 +155,7 @@ def _end(named: list[tuple[str, FakeQuantize]]) -> None:
         fq.end_calibration()
 
 
-def _check(model: nn.Module, batches: Iterable[Batch], *observers: str | None) -> None:
+def check_calibration(model: nn.Module, batches: Iterable[Batch], *observers: str | None) -> None:
     """Refuse what would fail late, or do nothing at all."""
     for name in observers:
         if name is not None:
@@ -168,7 +168,7 @@ def _check(model: nn.Module, batches: Iterable[Batch], *observers: str | None) -
         )
 
 
-def _inputs(model: nn.Module, batch: Batch) -> list[Tensor]:
+def inputs_of(model: nn.Module, batch: Batch) -> list[Tensor]:
     """The inputs of the network, on its device; what else is in a batch (labels) is left out."""
     assert isinstance(model, fx.GraphModule)
     wanted = len(model.graph.find_nodes(op="placeholder"))
@@ -183,7 +183,7 @@ def _inputs(model: nn.Module, batch: Batch) -> list[Tensor]:
 
 
 @contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
+def evaluating(model: nn.Module) -> Iterator[None]:
     """Eval mode inside; every module gets its own mode back."""
     modes = [(module, module.training) for module in model.modules()]
     model.eval()

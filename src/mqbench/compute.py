@@ -11,9 +11,14 @@ Accelerator = Literal["auto", "cpu", "gpu", "mps"]
 _STARTED = (("RANK", "WORLD_SIZE"), ("SLURM_PROCID", "SLURM_NTASKS"))
 
 
+def processes_outside() -> int:
+    """How many processes torchrun or Slurm has started for one run, this one among them; 1 without them."""
+    return max(int(os.environ.get(size, "1")) if rank in os.environ else 1 for rank, size in _STARTED)
+
+
 def started_outside() -> bool:
     """Several processes were started for us, by torchrun or Slurm."""
-    return any(rank in os.environ and int(os.environ.get(size, "1")) > 1 for rank, size in _STARTED)
+    return processes_outside() > 1
 
 
 def is_main_process() -> bool:

@@ -64,7 +64,7 @@ def quantize(
         RunFailedError: a training did not converge.
     """
     _check(setting, request, images, sample, layer_bits)
-    validate([setting], data)
+    validate([setting], data, compute)
     task = RunTask.of(setting, data)
     compute = compute or Compute()
     place = store if isinstance(store, Store) else Store(store)

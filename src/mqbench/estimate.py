@@ -98,7 +98,7 @@ def _kind(setting: Setting, recipe: Recipe) -> tuple[object, ...]:
     """What the time of a step depends on."""
     return (
         setting.architecture, setting.dataset, setting.algorithm, setting.backend, setting.bits,
-        setting.bn_folding, setting.graph, setting.first_last_bits, recipe.batch_size,
+        setting.bn_folding, setting.graph, setting.first_last_bits, recipe.batch_size, *setting.overrides.items(),
     )  # fmt: skip
 
 
@@ -114,7 +114,7 @@ def _cost(
     train_speed, test_speed = speed
     looks = -(-steps // min(steps_per_epoch, compute.monitor_steps)) if steps else 0
     tests = about.test_images * (looks + 1) + (0 if setting.algorithm == FLOAT else recipe.calibration_images)
-    tests += setting.bn_calibration
+    tests += setting.bn_calibration + 2 * setting.bias_correction
     return Cost(
         setting=setting,
         steps=steps,
@@ -162,6 +162,7 @@ def _measure(setting: Setting, recipe: Recipe, about: Facts, compute: Compute) -
             bn_folding=plan.bn_folding,
             graph=plan.graph,
             first_last_bits=plan.first_last_bits,
+            overrides=plan.overrides,
         )
         calibrate(model, splits.test.batches([torch.arange(size)]))
     times = [time.perf_counter()]

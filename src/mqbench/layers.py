@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mqbench.data_layer import data_convolution
-from mqbench.folding._base import BatchNormTensors, Folding, StatisticsAverage, unfolded_output
+from mqbench.folding._base import BatchNormTensors, Folding, OutputStatistics, unfolded_output
 from mqbench.folding._statistics import batch_statistics, joint_statistics
 from mqbench.functional import broadcast, dequantize
 from mqbench.fused.norm import DeferredNorm
@@ -49,7 +49,7 @@ class QuantizedLayer(nn.Module):
         self.folding: Folding | None = None
         self.defers = False
         self.synchronize = True
-        self.statistics: StatisticsAverage | None = None
+        self.statistics: OutputStatistics | None = None
         self.eps = 0.0
         self.momentum: float = 0.0
         self.train(layer.training)
@@ -82,7 +82,7 @@ class QuantizedLayer(nn.Module):
         if self.folding is None:
             return self.compute(x, self.weight_quantizer(self.weight), self.bias)
         tensors = self._tensors(batch_norm)
-        if self.statistics is not None:  # batch-norm calibration sees what strategy 4 would
+        if self.statistics is not None:  # calibration sees what strategy 4 would
             output = unfolded_output(self, x, tensors)
             return self.statistics.normalise(output, tensors)
         return self.folding.forward(self, x, tensors)

@@ -11,13 +11,12 @@ from lightning_fabric import Fabric
 from safetensors.torch import load_file, save
 from torch import Tensor, fx, nn
 
-from mqbench.calibration import calibrate, calibrate_bn
 from mqbench.compute import Compute
-from mqbench.data._base import Batch, Device
+from mqbench.post_training import calibrate_as
 from mqbench.preparation import prepare
 from mqbench.record import Setting
 from mqbench.task import RunTask, plan_of
-from mqbench.training import Checkpoint, calibration_batches, launch, threads, train
+from mqbench.training import Checkpoint, launch, threads, train
 
 Progress = Callable[[str], None]
 
@@ -99,7 +98,7 @@ def _work(
     network = prepared(model.eval(), setting, task, skip, layer_bits).to(fabric.device)
     place = None if checkpoint is None else Checkpoint(checkpoint, compute.checkpoint_minutes)
     progress("calibrate")
-    _calibrate(network, setting, task, fabric.device)
+    calibrate_as(setting, network, task.splits.train, task.recipe, fabric.device)
     if task.recipe.epochs or setting.steps:
         progress("train")
     trained = train(
@@ -145,18 +144,3 @@ def prepared(
         skip=skip,
         layer_bits=layer_bits,
     )
-
-
-def _calibrate(network: fx.GraphModule, setting: Setting, task: RunTask, device: Device) -> None:
-    def batches(count: int) -> list[Batch]:
-        size, images = task.recipe.batch_size, task.splits.train
-        return calibration_batches(images, count=count, batch_size=size, seed=setting.seed, device=device)
-
-    calibrate(
-        network,
-        batches(task.recipe.calibration_images),
-        weights=setting.weight_calibration,
-        activations=setting.activation_calibration,
-    )
-    if setting.bn_calibration:
-        calibrate_bn(network, batches(setting.bn_calibration), weights=setting.weight_calibration)

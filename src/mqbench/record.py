@@ -54,6 +54,7 @@ class Setting(_Value):
         calibration_images: training images that set the quantizers' parameters (override of the recipe).
         bn_calibration: training images for batch-norm calibration before training (paper appendix C.3 takes
             4096); 0 leaves it out.
+        bias_correction: training images for bias correction before training; 0 leaves it out.
         quantizer_weight_decay: L2 on scales and clipping thresholds; None is that of the weights (Table 8).
         epochs, steps, learning_rate, weight_decay, batch_size, global_batch: overrides of the recipe.
             ``steps`` is the number of optimizer steps in all, in place of epochs; ``global_batch`` the
@@ -87,6 +88,7 @@ class Setting(_Value):
     activation_calibration: str | None = None
     calibration_images: Annotated[int, Field(ge=1)] | None = None
     bn_calibration: Annotated[int, Field(ge=0)] = 0
+    bias_correction: Annotated[int, Field(ge=0)] = 0
     quantizer_weight_decay: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
     epochs: Annotated[int, Field(ge=0)] | None = None
     steps: Annotated[int, Field(ge=1)] | None = None
@@ -127,6 +129,7 @@ class Setting(_Value):
                 "activation_calibration",
                 "calibration_images",
                 "bn_calibration",
+                "bias_correction",
                 "quantizer_weight_decay",
                 "float_seed",
                 "float_epochs",
@@ -138,6 +141,10 @@ class Setting(_Value):
                 raise ValueError(f"the float network takes no {', '.join(given)}; give an algorithm")
         if self.steps is not None and self.epochs is not None:
             raise ValueError("give epochs or steps, not both: each says how long the training is")
+        if self.bn_calibration and self.bias_correction:
+            raise ValueError(
+                "give bn_calibration or bias_correction, not both: each takes out the same shift of the means"
+            )
         if self.weights is not None and not _WEIGHTS.fullmatch(self.weights):
             raise ValueError(
                 f"weights must be timm, file:PATH or package:NAME, with or without ordered: before it, "
@@ -224,10 +231,10 @@ class Record(_Value):
     ``outcome``: ``ok``; ``not_converged`` (NC of the paper; ``nc_kind`` tells exploding scale, fold blow-up,
     dead activations, chance accuracy and loss blow-up apart, ``reason`` says where and when); ``failed``
     (the run raised; the traceback is in ``error``). ``calibrated_accuracy`` is the quantized network's before
-    training (after batch-norm calibration, if any), ``agreement`` the share of test images, in percent, that
-    it then classifies as the float network does, ``float_accuracy`` that of the float network it starts
-    from. All but ``provenance`` is the same, bit for bit, whenever the same setting is run on the same
-    machine.
+    training (after batch-norm calibration or bias correction, if any), ``agreement`` the share of test
+    images, in percent, that it then classifies as the float network does, ``float_accuracy`` that of the
+    float network it starts from. All but ``provenance`` is the same, bit for bit, whenever the same setting
+    is run on the same machine.
     """
 
     schema_version: int = SCHEMA_VERSION

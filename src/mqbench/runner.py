@@ -10,11 +10,11 @@ from lightning_fabric import Fabric
 from safetensors.torch import load_file, save
 from torch import Tensor, fx, nn
 
-from mqbench.calibration import calibrate, calibrate_bn
 from mqbench.compute import Compute
 from mqbench.data._base import Splits
 from mqbench.errors import StoreError
 from mqbench.plan import Plan
+from mqbench.post_training import calibrate_as
 from mqbench.preparation import prepare
 from mqbench.provenance import Clock
 from mqbench.record import FLOAT, Record, Setting
@@ -25,7 +25,6 @@ from mqbench.training import (
     Checkpoint,
     Training,
     accuracy,
-    calibration_batches,
     launch,
     predictions,
     threads,
@@ -67,7 +66,7 @@ def run(
     Raises:
         RequestError: the setting cannot run.
     """
-    validate([setting], data)
+    validate([setting], data, compute)
     place = store if isinstance(store, Store) or store is None else Store(store)
     known = place.get(setting.key) if place is not None else None
     if known is not None and known.outcome != "failed":
@@ -194,20 +193,7 @@ class _Run:
     ) -> dict[str, float]:
         """Set the quantizers' parameters; what the network is worth then."""
         self.progress("calibrate", 0, 1)
-        setting, recipe, train_images = self.setting, task.recipe, task.splits.train
-        options = {"batch_size": recipe.batch_size, "seed": setting.seed, "device": self.fabric.device}
-        calibrate(
-            quantized,
-            calibration_batches(train_images, count=recipe.calibration_images, **options),  # type: ignore[arg-type]
-            weights=setting.weight_calibration,
-            activations=setting.activation_calibration,
-        )
-        if setting.bn_calibration:
-            calibrate_bn(
-                quantized,
-                calibration_batches(train_images, count=setting.bn_calibration, **options),  # type: ignore[arg-type]
-                weights=setting.weight_calibration,
-            )
+        calibrate_as(self.setting, quantized, task.splits.train, task.recipe, self.fabric.device)
         predicted = self._predictions(quantized, task.splits)
         same = float((predicted == network.predictions).double().mean()) * 100
         return {"calibrated_accuracy": accuracy(predicted, task.splits.test), "agreement": same}

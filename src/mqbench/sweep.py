@@ -161,7 +161,7 @@ def stream(
         check_names(missing)
         # Only now, because it imports torch: a study that is done is printed without.
         _check_added(missing)
-        resolve(f"{work.partition(':')[0]}:validate")(missing, data)
+        resolve(f"{work.partition(':')[0]}:validate")(missing, data, compute)
 
     def task(setting: Setting) -> Task:
         return replace(like, setting=setting)

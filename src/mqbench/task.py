@@ -10,11 +10,13 @@ from mqbench import data as dataset_catalog
 from mqbench import observers as observer_catalog
 from mqbench.architectures._base import Architecture, Recipe
 from mqbench.backends._base import Overrides
+from mqbench.compute import Compute
 from mqbench.data._base import Dataset, Splits
 from mqbench.errors import IncompatibleError, RequestError
 from mqbench.plan import Plan
 from mqbench.quantizer import Role
 from mqbench.record import FLOAT, Setting
+from mqbench.training import check_batch
 from mqbench.weights import check_weights, load_float_network
 
 
@@ -87,12 +89,19 @@ def recipe_of(setting: Setting) -> Recipe:
     return recipe
 
 
-def validate(settings: Iterable[Setting], data: str | None = None, *, need_data: bool = True) -> None:
+def validate(
+    settings: Iterable[Setting],
+    data: str | None = None,
+    compute: Compute | None = None,
+    *,
+    need_data: bool = True,
+) -> None:
     """Check that every setting can run, before any compute.
 
     Args:
         settings: of the runs.
         data: folder of the datasets.
+        compute: whose processes make up the batches; one process if it is not given.
         need_data: the data must be there now.
 
     Raises:
@@ -103,16 +112,19 @@ def validate(settings: Iterable[Setting], data: str | None = None, *, need_data:
     seen = set()
     datasets = set()
     for setting in settings:
-        same = setting.model_copy(update={"seed": 0, "epochs": None, "steps": None})
+        trains = recipe_of(setting).epochs > 0 or setting.steps is not None
+        same = setting.model_copy(update={"seed": 0, "epochs": int(trains), "steps": None})
         if same in seen:
             continue
         seen.add(same)
-        recipe_of(setting)
+        dataset: Dataset = dataset_catalog[setting.dataset]  # type: ignore[index]
+        if trains:
+            images = dataset.facts.train_images if dataset.facts else None
+            check_batch(recipe_of(setting), compute.processes if compute else 1, images)
         if setting.weights is not None:
             check_weights(architecture_catalog[setting.architecture], setting.weights)
         if setting.dataset not in datasets:
             datasets.add(setting.dataset)
-            dataset: Dataset = dataset_catalog[setting.dataset]  # type: ignore[index]
             if need_data:
                 dataset.check(data)
         if setting.algorithm != FLOAT:

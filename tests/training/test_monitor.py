@@ -105,6 +105,6 @@ def test_tensorboard_events(tmp_path: Path) -> None:
 def test_tensorboard_that_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import sys
 
-    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    monkeypatch.setitem(sys.modules, "tensorboard", None)
     with pytest.raises(RequestError, match=r"pip install 'mqbench\[tensorboard\]'"):
         Board(tmp_path)

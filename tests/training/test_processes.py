@@ -15,7 +15,7 @@ import mqbench
 from mqbench.architectures._base import Recipe
 from mqbench.compute import Compute
 from mqbench.data._base import Splits, TensorSplit
-from mqbench.errors import RequestError
+from mqbench.errors import MQBenchError, RequestError
 from mqbench.preparation import quantizers
 from mqbench.training import launch, train
 from networks import Basic, Net, images, trained
@@ -138,3 +138,24 @@ def test_an_accelerator_that_is_not_there_is_refused() -> None:
         pytest.skip("there is a GPU")
     with pytest.raises(RequestError, match="cannot use 1 x gpu"):
         launch(Compute(accelerator="gpu"), lambda fabric: None)
+
+
+def test_half_precision_needs_a_gpu() -> None:
+    with pytest.raises(RequestError, match="16-mixed needs a GPU; on a CPU there is bf16-mixed"):
+        launch(Compute(accelerator="cpu", precision="16-mixed"), lambda fabric: None)
+
+
+def test_processes_from_outside_must_be_as_many_as_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(RequestError, match="has started 2 processes, but 1 nodes with 1 devices each make 1"):
+        launch(Compute(accelerator="cpu"), lambda fabric: None)
+
+
+def fail(fabric: Fabric) -> None:
+    raise ArithmeticError(f"bad luck of {fabric.world_size}")
+
+
+def test_a_failure_of_a_spawned_process_says_why() -> None:
+    with pytest.raises(MQBenchError, match=r"process [01] of the run failed: ArithmeticError: bad luck of 2"):
+        launch(TWO, fail)

@@ -40,6 +40,7 @@ class NetworkOptions:
         activation_calibration: Observer of activations.
         calibration_images: Training images that set the quantizers' parameters.
         bn_calibration: Training images that renew the batch norms' statistics afterwards; 0 for none.
+        bias_correction: Training images that take out the channels' mean errors instead; 0 for none.
         seed: Of the run.
         float_epochs: Epochs of the float network, where it is trained here.
         store: Folder of the records, where the float network is or will be.
@@ -66,6 +67,7 @@ class NetworkOptions:
     activation_calibration: str | None = None
     calibration_images: Count | None = None
     bn_calibration: Whole = 0
+    bias_correction: Whole = 0
     seed: Whole = 0
     float_epochs: Count | None = None
     store: str = "runs"
@@ -98,6 +100,7 @@ class NetworkOptions:
             "activation_calibration",
             "calibration_images",
             "bn_calibration",
+            "bias_correction",
             "weights",
             "float_epochs",
         ):

@@ -125,7 +125,7 @@ def _plan(asked: Study, store: Store, *, data: str | None, compute: Compute, as_
     runs = plan(asked.settings())
     check_names(runs)
     missing = [setting for setting in runs if not store.exists() or store.get(setting) is None]
-    validate(missing, data, need_data=False)
+    validate(missing, data, compute, need_data=False)
     console = Console(stderr=True, highlight=False)
     costs = []
     with console.status("measuring") as status:

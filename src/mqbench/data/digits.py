@@ -9,9 +9,9 @@ import hashlib
 import torch
 from sklearn.datasets import load_digits
 
-from mqbench.data._base import Dataset, Preprocessing, Splits, TensorSplit
+from mqbench.data._base import Dataset, Facts, Preprocessing, Splits, TensorSplit
 
-TEST_IMAGES = 500
+TRAIN_IMAGES, TEST_IMAGES = 1297, 500
 SIZE = 8
 
 
@@ -30,4 +30,5 @@ def _open(folder: str | None, preprocessing: Preprocessing) -> Splits:
     )
 
 
-DATASET = Dataset(open=_open)
+FACTS = Facts(train_images=TRAIN_IMAGES, test_images=TEST_IMAGES, classes=10, image_shape=(1, SIZE, SIZE))
+DATASET = Dataset(open=_open, facts=FACTS)

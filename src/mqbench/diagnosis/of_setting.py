@@ -46,7 +46,7 @@ def examine_setting(
         raise RequestError("diagnose needs an algorithm; float is the network without quantization")
     if images is not None and images < 1:
         raise RequestError(f"images must be at least 1, got {images}")
-    validate([setting], data)
+    validate([setting], data, compute)
     task = RunTask.of(setting, data)
     compute = compute or Compute()
     progress("float network")

@@ -26,7 +26,10 @@ class Local(Executor):
     """This machine."""
 
     def check(self, compute: Compute) -> None:
-        """Every machine will do."""
+        """Refuse devices and a precision that this machine has not."""
+        from mqbench.training import check_compute  # imports torch, and there may be nothing to run
+
+        check_compute(compute)
 
     def open(self, jobs: int | None, compute: Compute) -> "LocalPool":
         """At most ``jobs`` worker processes; one for each core if not given."""

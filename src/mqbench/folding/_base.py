@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
 import torch
 from torch import Tensor
@@ -101,6 +101,13 @@ def unfolded_output(layer: "QuantizedLayer", x: Tensor, bn: BatchNormTensors) ->
     output, factor = scaled_output(layer, x, bn)
     output = output / along_output(factor, output)
     return output if layer.bias is None else output + along_output(layer.bias, output)
+
+
+class OutputStatistics(Protocol):
+    """What looks at a folded layer's output before the batch norm, in place of the strategy."""
+
+    def normalise(self, output: Tensor, bn: BatchNormTensors) -> Tensor:
+        """Take in one batch of pre-BN outputs, and give their batch norm."""
 
 
 class StatisticsAverage:

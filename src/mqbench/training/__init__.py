@@ -2,7 +2,9 @@
 
 from mqbench.training._batches import BatchPlan as BatchPlan
 from mqbench.training._batches import calibration_batches as calibration_batches
+from mqbench.training._batches import check_batch as check_batch
 from mqbench.training._board import Board as Board
+from mqbench.training._check import check_compute as check_compute
 from mqbench.training._checkpoint import Checkpoint as Checkpoint
 from mqbench.training._evaluation import accuracy as accuracy
 from mqbench.training._evaluation import evaluate as evaluate

@@ -19,6 +19,20 @@ def mixed(seed: int, epoch: int) -> int:
     return (z ^ (z >> 31)) & _WORD
 
 
+def check_batch(recipe: Recipe, processes: int, images: int | None = None) -> None:
+    """Raise `RequestError` if processes cannot make up the global batch, or there are too few images for it."""
+    if recipe.global_batch % (recipe.batch_size * processes):
+        raise RequestError(
+            f"a global batch of {recipe.global_batch} images cannot be made of {processes} processes with "
+            f"batch_size {recipe.batch_size}; choose a batch_size that divides it {processes} times"
+        )
+    if images is not None and recipe.global_batch > images:
+        raise RequestError(
+            f"batch_size must give a global batch of at most the {images} training images, got "
+            f"{recipe.global_batch}; set batch_size and global_batch"
+        )
+
+
 @dataclass(frozen=True, kw_only=True)
 class BatchPlan:
     """How an epoch is cut: ``steps`` global batches, each of micro-batches that processes share.
@@ -44,18 +58,8 @@ class BatchPlan:
         Raises:
             RequestError: the global batch cannot be divided so, or is larger than the training split.
         """
-        together = recipe.batch_size * processes
-        if recipe.global_batch % together:
-            raise RequestError(
-                f"a global batch of {recipe.global_batch} images cannot be made of {processes} processes with "
-                f"batch_size {recipe.batch_size}; choose a batch_size that divides it {processes} times"
-            )
-        if recipe.global_batch > images:
-            raise RequestError(
-                f"batch_size must give a global batch of at most the {images} training images, got "
-                f"{recipe.global_batch}; set batch_size and global_batch"
-            )
-        accumulate = recipe.global_batch // together
+        check_batch(recipe, processes, images)
+        accumulate = recipe.global_batch // (recipe.batch_size * processes)
         return cls(
             images=images, size=recipe.batch_size, processes=processes, accumulate=accumulate, seed=seed
         )

@@ -1,12 +1,19 @@
 """TensorBoard: the monitor's rows as event files, while the training runs."""
 
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from mqbench.errors import RequestError
 
 _SCALARS = ("train_loss", "learning_rate", "train_accuracy", "test_accuracy")
+
+
+def check_board() -> None:
+    """Raise `RequestError` if tensorboard is not installed."""
+    if find_spec("tensorboard") is None:
+        raise RequestError("--tensorboard needs tensorboard: pip install 'mqbench[tensorboard]'")
 
 
 class Board:
@@ -20,12 +27,8 @@ class Board:
     """
 
     def __init__(self, folder: Path) -> None:
-        try:
-            module: Any = import_module("torch.utils.tensorboard")
-        except ImportError:
-            raise RequestError(
-                "--tensorboard needs tensorboard: pip install 'mqbench[tensorboard]'"
-            ) from None
+        check_board()
+        module: Any = import_module("torch.utils.tensorboard")
         self._writer = module.SummaryWriter(str(folder))
 
     def add(self, row: dict[str, Any], ranges: list[dict[str, Any]]) -> None:

@@ -12,12 +12,13 @@ from lightning_fabric.strategies.ddp import DDPStrategy
 from lightning_fabric.strategies.single_device import SingleDeviceStrategy
 from lightning_fabric.strategies.strategy import Strategy
 from torch import Tensor, nn
+from torch.multiprocessing import ProcessRaisedException  # type: ignore[attr-defined]
 from torch.nn import functional as F
 from torch.nn.parallel import DistributedDataParallel
 from torch.overrides import TorchFunctionMode
 
-from mqbench.compute import Compute, started_outside
-from mqbench.errors import RequestError
+from mqbench.compute import Compute, processes_outside, started_outside
+from mqbench.errors import MQBenchError, RequestError
 from mqbench.folding._statistics import joint_statistics
 from mqbench.layers import QuantizedLayer
 from mqbench.processes import is_distributed
@@ -37,12 +38,39 @@ def launch(compute: Compute, work: Callable[..., T], *arguments: Any) -> T:
     them already; several machines must be started that way.
 
     Raises:
-        RequestError: more nodes or devices than there are.
+        RequestError: as from `fabric_of`.
+        MQBenchError: a spawned process failed.
     """
-    if compute.nodes > 1 and not started_outside():
+    fabric = fabric_of(compute)
+    if compute.processes == 1:
+        return work(fabric, *arguments)
+    start: Callable[..., T] = fabric.launch
+    try:
+        return start(_Work(compute.threads, work, arguments))
+    except (
+        ProcessRaisedException
+    ) as error:  # with the traceback of the process, of which the last line says why
+        reason = str(error).strip().rpartition("\n")[2]
+        raise MQBenchError(f"process {error.error_index} of the run failed: {reason}") from error
+
+
+def fabric_of(compute: Compute) -> Fabric:
+    """What starts the processes of a run and knows their devices; starts nothing yet.
+
+    Raises:
+        RequestError: more nodes or devices than there are, a precision that the device has not, or processes
+            from outside that are not as many as the run is to have.
+    """
+    started = processes_outside()
+    if compute.nodes > 1 and started == 1:
         raise RequestError(
             f"{compute.nodes} nodes are started from outside: run the same command on each with "
             f"`torchrun --nnodes {compute.nodes} --nproc-per-node {compute.devices} ...`, or with srun"
+        )
+    if started not in (1, compute.processes):
+        raise RequestError(
+            f"torchrun or srun has started {started} processes, but {compute.nodes} nodes with {compute.devices} "
+            f"devices each make {compute.processes}; give --nodes and --devices as they were started"
         )
     try:
         fabric = Fabric(
@@ -57,10 +85,9 @@ def launch(compute: Compute, work: Callable[..., T], *arguments: Any) -> T:
         raise RequestError(
             f"cannot use {compute.devices} x {compute.accelerator}: {reason or type(error).__name__}"
         ) from error
-    if compute.processes == 1:
-        return work(fabric, *arguments)
-    start: Callable[..., T] = fabric.launch
-    return start(_Work(compute.threads, work, arguments))
+    if compute.precision == "16-mixed" and fabric.device.type == "cpu":
+        raise RequestError("precision 16-mixed needs a GPU; on a CPU there is bf16-mixed")
+    return fabric
 
 
 class _Work:
