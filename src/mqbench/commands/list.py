@@ -22,6 +22,7 @@ KINDS = {
     "datasets": "data",
     "foldings": "folding",
     "executors": "executors",
+    "tools": "tools",
     "runtimes": "deploy.runtimes",
     "forms": "deploy.forms",
     "exporters": "deploy.exporters",
@@ -32,8 +33,8 @@ def list_(kind: str | None = None, /, *, load: Files = (), as_json: Json = False
     """Print what there is, with one line each.
 
     Args:
-        kind: algorithms, backends, observers, architectures, datasets, foldings, executors, runtimes, forms,
-            exporters or studies.
+        kind: algorithms, backends, observers, architectures, datasets, foldings, executors, tools, runtimes,
+            forms, exporters or studies.
         load: Python files that add algorithms, observers and so on.
         as_json: Print JSON.
     """
