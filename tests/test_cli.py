@@ -135,6 +135,7 @@ def test_every_axis_is_an_option(run: Run) -> None:
         "batch_size": "16",
         "global_batch": "32",
         "weights": "timm",
+        "tool": "onnxruntime",
         "seed": "5",
         "float_seed": "6",
         "float_epochs": "3",

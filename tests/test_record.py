@@ -76,6 +76,7 @@ def test_keys_tell_settings_apart(one: Setting, other: Setting) -> None:
         ("batch_size", 7),
         ("global_batch", 7),
         ("weights", "timm"),
+        ("tool", "onnxruntime"),
         ("seed", 1),
         ("float_seed", 1),
         ("float_epochs", 3),

@@ -10,13 +10,13 @@ import torch
 from safetensors.torch import load_file, save
 
 import mqbench
-from mqbench import runner
+from mqbench import float_network, runner
 from mqbench.compute import Compute
 from mqbench.errors import IncompatibleError, RequestError, StoreError, UnknownNameError
 from mqbench.record import Record, Setting
 from mqbench.store import Store
 
-FLOAT_FILES = (runner.WEIGHTS, runner.PREDICTIONS)
+FLOAT_FILES = (float_network.WEIGHTS, float_network.PREDICTIONS)
 SHORT: dict[str, Any] = {"architecture": "digits_resnet", "dataset": "digits", "epochs": 1}
 
 
@@ -74,7 +74,7 @@ def test_float_run_is_stored_with_weights(store: Store) -> None:
     setting = Setting(**{**SHORT, "seed": 3})
     record = runner.run(setting, store=store)
     assert record.accuracy == record.float_accuracy
-    weights = load_file(store.file(setting.key, runner.WEIGHTS))
+    weights = load_file(store.file(setting.key, float_network.WEIGHTS))
     model = mqbench.architectures["digits_resnet"].build(10, 1)
     assert set(weights) == set(model.state_dict())
 
@@ -184,7 +184,7 @@ def test_a_float_network_of_another_version_is_named(store: Store, tmp_path: Pat
     other = Store(tmp_path / "runs")
     record = store.get(setting.float_setting.key)
     assert record is not None
-    other.put(record, {runner.WEIGHTS: save({"old.weight": torch.zeros(1)})})
+    other.put(record, {float_network.WEIGHTS: save({"old.weight": torch.zeros(1)})})
     with pytest.raises(
         StoreError, match="another version of architecture 'digits_resnet'; use another store"
     ):
@@ -194,7 +194,7 @@ def test_a_float_network_of_another_version_is_named(store: Store, tmp_path: Pat
 def test_given_weights_are_the_float_network(store: Store, tmp_path: Path) -> None:
     trained = quantized().float_setting
     file = tmp_path / "weights.safetensors"
-    file.write_bytes(store.file(trained, runner.WEIGHTS).read_bytes())
+    file.write_bytes(store.file(trained, float_network.WEIGHTS).read_bytes())
     options: dict[str, Any] = {
         "architecture": "digits_resnet",
         "dataset": "digits",
@@ -214,7 +214,7 @@ def test_given_weights_are_the_float_network(store: Store, tmp_path: Path) -> No
     assert record.provenance is not None
     assert record.provenance.weights == network.provenance.weights
     assert len(str(record.provenance.weights)) == 64
-    for name, value in load_file(place.file(setting.float_setting, runner.WEIGHTS)).items():
+    for name, value in load_file(place.file(setting.float_setting, float_network.WEIGHTS)).items():
         assert torch.equal(value, load_file(file)[name])
 
 

@@ -70,6 +70,7 @@ class Axes:
         batch_size: Of one device and step.
         global_batch: Images of an optimizer step.
         weights: Of the float network: timm, file:PATH or package:NAME, or ordered: and one of them.
+        tool: Who quantizes: mqbench, or other toolkits; see `mqbench list tools`.
         float_seed: Seeds of the float network.
         float_epochs: Epochs of the float network, where it is trained.
     """
@@ -103,6 +104,7 @@ class Axes:
     batch_size: Integers = ()
     global_batch: Integers = ()
     weights: Names = ()
+    tool: Names = ()
     float_seed: Integers = ()
     float_epochs: Integers = ()
 

@@ -27,6 +27,7 @@ _CATALOGS: dict[str, str] = {
     "FOLDING": "mqbench.folding",
     "EXECUTOR": "mqbench.executors",
     "RUNTIME": "mqbench.deploy.runtimes",
+    "TOOL": "mqbench.tools",
     "FORM": "mqbench.deploy.forms",
     "EXPORTER": "mqbench.deploy.exporters",
     "FIGURE": "mqbench.report.figures",
@@ -184,6 +185,12 @@ def load(path: str | Path) -> list[str]:
         catalog: Any = importlib.import_module(package)
         catalog.add(file)
     return packages
+
+
+def added_files() -> list[Path]:
+    """The files that `load` has added, in any catalog."""
+    catalogs: list[Any] = [sys.modules.get(package) for package in _CATALOGS.values()]
+    return sorted({path for one in catalogs if one is not None for path in one._added.values()})
 
 
 def _named(path: str) -> type:

@@ -14,6 +14,7 @@ RESULT: dict[str, type] = {
     "calibrated_accuracy": float,
     "agreement": float,
     "deployable": bool,
+    "tool_version": str,
     "nc_kind": str,
     "reason": str,
 }

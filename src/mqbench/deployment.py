@@ -19,9 +19,10 @@ from mqbench.deploy.artifact import Request, make, rehearse
 from mqbench.deploy.certificate import Certificate
 from mqbench.deploy.lowering import lower
 from mqbench.errors import IncompatibleError, RequestError, RunFailedError
+from mqbench.float_network import WEIGHTS
 from mqbench.quantization import prepared, quantized
 from mqbench.record import FLOAT, Setting
-from mqbench.runner import WEIGHTS, run
+from mqbench.runner import run
 from mqbench.store import Store
 from mqbench.task import RunTask, plan_of, validate
 from mqbench.training import calibration_batches

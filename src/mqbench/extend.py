@@ -12,6 +12,7 @@ from mqbench.fused.elementwise import Elementwise
 from mqbench.observers._base import Observer
 from mqbench.quantizer import FakeQuantize, Role
 from mqbench.scheme import QParams, QuantScheme
+from mqbench.tools._base import Job, Tool
 
 __all__ = [
     "Algorithm",
@@ -23,6 +24,7 @@ __all__ = [
     "Elementwise",
     "FakeQuantize",
     "Folding",
+    "Job",
     "MovingRange",
     "Observer",
     "Overrides",
@@ -35,6 +37,7 @@ __all__ = [
     "Split",
     "Splits",
     "TensorSplit",
+    "Tool",
     "WeightRange",
     "apply",
     "uniform",

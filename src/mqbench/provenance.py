@@ -4,6 +4,7 @@ import platform
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib import metadata
@@ -22,9 +23,17 @@ class Clock:
         self.begin = time.perf_counter()
 
     def provenance(
-        self, *, device: object = None, data: str | None = None, weights: str | None = None
+        self,
+        *,
+        device: object = None,
+        data: str | None = None,
+        weights: str | None = None,
+        versions: Mapping[str, str] = {},
     ) -> Provenance:
-        """Of the run that ends now, on a device, with the fingerprints of its data and float weights."""
+        """Of the run that ends now, on a device, with the fingerprints of its data and float weights.
+
+        ``versions`` are those of what else took part.
+        """
         packages = ("mqbench", "torch", "numpy", "timm", "torchvision")
         return Provenance(
             started=self.started.isoformat(timespec="seconds"),
@@ -33,7 +42,7 @@ class Clock:
             machine=f"{platform.system()} {platform.machine()}",
             threads=self.compute.threads,
             python=sys.version.split()[0],
-            versions={name: _version(name) for name in packages},
+            versions={name: _version(name) for name in packages} | dict(versions),
             git_revision=_git_revision(),
             compute=asdict(self.compute),
             device=None if device is None else _device_name(str(device)),

@@ -6,7 +6,7 @@ from statistics import fmean, stdev
 from typing import Literal
 
 from mqbench import metrics, paper
-from mqbench.record import FLOAT, Record, Setting
+from mqbench.record import FLOAT, MQBENCH, Record, Setting
 
 Strength = Literal["shown", "likely", "weak", "too little"]
 OWN, PAPER = "own records", "the paper's Table 7"
@@ -156,6 +156,7 @@ def _fits(record: Record, backend: str, bits: tuple[int, int]) -> bool:
         setting.algorithm != FLOAT
         and (setting.backend, setting.bits) == (backend, bits)
         and metrics.accuracy(record) is not None
+        and setting.tool == MQBENCH  # the question is which algorithm, not whose
         and not setting.overrides  # with a property replaced it is another backend
     )
 

@@ -9,11 +9,12 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from mqbench.scheme import MAX_BITS, MIN_BITS
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2  # 2: the tool, and its version
 _KEY_VERSION = (
     1  # apart from the schema's: a new field of `Record` must not orphan the records that there are
 )
 FLOAT = "float"
+MQBENCH = "mqbench"
 # Fields of a backend that a setting may replace one by one.
 OVERRIDES = (
     "granularity",
@@ -62,6 +63,8 @@ class Setting(_Value):
         weights: where the float network comes from: None trains it here; "timm" takes timm's hub,
             "file:PATH" a checkpoint, "package:NAME" one that a Python package holds, each with "ordered:"
             before it if its tensors are to be matched by order and shape instead of by name.
+        tool: who quantizes: ``mqbench``, or another toolkit (a name of ``mqbench.tools``) that computes the cell
+            from the same float network and images. What is left ``None`` is as that toolkit has it.
         seed: of everything random in this run.
         float_seed, float_epochs: seed and epochs of the float network that a quantized run starts from.
 
@@ -97,6 +100,7 @@ class Setting(_Value):
     batch_size: Annotated[int, Field(ge=1)] | None = None
     global_batch: Annotated[int, Field(ge=1)] | None = None
     weights: str | None = None
+    tool: Annotated[str, Field(min_length=1)] = MQBENCH
     seed: Seed = 0
     float_seed: Seed = 0
     float_epochs: Annotated[int, Field(ge=1)] | None = None
@@ -131,6 +135,7 @@ class Setting(_Value):
                 "bn_calibration",
                 "bias_correction",
                 "quantizer_weight_decay",
+                "tool",
                 "float_seed",
                 "float_epochs",
             )
@@ -176,6 +181,11 @@ class Setting(_Value):
         )
 
     @property
+    def contestant(self) -> str:
+        """What is compared with what: the algorithm, and in parentheses another tool that computes it."""
+        return self.algorithm if self.tool == MQBENCH else f"{self.algorithm} ({self.tool})"
+
+    @property
     def overrides(self) -> dict[str, Any]:
         """The fields of the backend that are replaced, and their values."""
         return {name: value for name in OVERRIDES if (value := getattr(self, name)) is not None}
@@ -185,7 +195,7 @@ class Setting(_Value):
             return f"{self.architecture} {self.dataset} float s{self.seed}"
         assert self.bits is not None
         bits = "w{}a{}".format(*self.bits)
-        return f"{self.architecture} {self.dataset} {self.algorithm} {self.backend} {bits} s{self.seed}"
+        return f"{self.architecture} {self.dataset} {self.contestant} {self.backend} {bits} s{self.seed}"
 
 
 class CurvePoint(_Value):
@@ -233,8 +243,8 @@ class Record(_Value):
     (the run raised; the traceback is in ``error``). ``calibrated_accuracy`` is the quantized network's before
     training (after batch-norm calibration or bias correction, if any), ``agreement`` the share of test
     images, in percent, that it then classifies as the float network does, ``float_accuracy`` that of the
-    float network it starts from. All but ``provenance`` is the same, bit for bit, whenever the same setting
-    is run on the same machine.
+    float network it starts from. ``tool_version`` is that of another toolkit, where the setting names one.
+    All but ``provenance`` is the same, bit for bit, whenever the same setting is run on the same machine.
     """
 
     schema_version: int = SCHEMA_VERSION
@@ -245,6 +255,7 @@ class Record(_Value):
     calibrated_accuracy: float | None = None
     agreement: float | None = None
     deployable: bool = True
+    tool_version: str | None = None
     nc_kind: str | None = None
     reason: str | None = None
     error: str | None = None

@@ -65,7 +65,7 @@ def decode(content: bytes, provenance: bytes | None, place: str) -> Record:
         raise
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise StoreError(f"damaged record {place} ({_cause(error)}); remove it and run again") from error
-    if version == SCHEMA_VERSION and not place.endswith(key := record.setting.key):
+    if not place.endswith(key := record.setting.key):
         raise StoreError(f"damaged record {place} (its setting has key {key}); remove it")
     return record
 

@@ -2,24 +2,28 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from lightning_fabric import Fabric
-from safetensors.torch import load_file, save
-from torch import Tensor, fx, nn
+from safetensors.torch import save
+from torch import Tensor, nn
 
+from mqbench import tools as tool_catalog
 from mqbench.compute import Compute
 from mqbench.data._base import Splits
-from mqbench.errors import StoreError
+from mqbench.elsewhere import run_elsewhere
+from mqbench.errors import RequestError
+from mqbench.float_network import PREDICTIONS, WEIGHTS, FloatNetwork
 from mqbench.plan import Plan
 from mqbench.post_training import calibrate_as
-from mqbench.preparation import prepare
 from mqbench.provenance import Clock
-from mqbench.record import FLOAT, Record, Setting
+from mqbench.quantization import prepared
+from mqbench.record import FLOAT, MQBENCH, Record, Setting
 from mqbench.store import Store
-from mqbench.task import RunTask, plan_of, validate
+from mqbench.task import RunTask, job_of, plan_of, tool_versions, validate
+from mqbench.tools._base import Tool
+from mqbench.tools._elsewhere import python_of
 from mqbench.training import (
     Board,
     Checkpoint,
@@ -34,7 +38,6 @@ from mqbench.training import (
 __all__ = ["run", "validate"]
 
 Progress = Callable[[str, int, int], None]
-WEIGHTS, PREDICTIONS = "weights.safetensors", "predictions.safetensors"
 
 
 def _quiet(phase: str, done: int, total: int) -> None:
@@ -72,27 +75,15 @@ def run(
     if known is not None and known.outcome != "failed":
         return known
     compute = compute or Compute()
+    if setting.tool != MQBENCH:
+        if compute.processes > 1:
+            raise RequestError(f"{setting.tool} runs in one process, got {compute.processes}")
+        if (python := python_of(setting.tool)) is not None:
+            return run_elsewhere(python, setting, run, place, data=data, compute=compute, progress=progress)
     if compute.processes > 1:
         progress = _quiet  # other processes cannot call back
     with threads(compute.threads):
         return launch(compute, _Run.make, setting, place, data, compute, progress)
-
-
-@dataclass(frozen=True)
-class _FloatNetwork:
-    """A float network that is trained, and what is known of it.
-
-    Args:
-        model: with its weights.
-        accuracy: on the test images, None if it did not converge.
-        predictions: classes of the test images, ``[N]``.
-        weights: fingerprint of weights that were given, None if they were trained here.
-    """
-
-    model: nn.Module
-    accuracy: float | None
-    predictions: Tensor
-    weights: str | None
 
 
 class _Run:
@@ -128,7 +119,7 @@ class _Run:
             return this.float_run()[0]
         return this.quantized_run()
 
-    def float_run(self) -> tuple[Record, _FloatNetwork]:
+    def float_run(self) -> tuple[Record, FloatNetwork]:
         """Train the float network, and store it."""
         task = RunTask.of(self.setting, self.data, self.compute.workers)
         torch.manual_seed(self.setting.seed)
@@ -142,7 +133,7 @@ class _Run:
             files = {WEIGHTS: save(state), PREDICTIONS: save({"classes": predicted})}
             self._put(record, {**files, **trained.files})
         self.fabric.barrier()
-        return record, _FloatNetwork(model, record.accuracy, predicted, weights)
+        return record, FloatNetwork(model, record.accuracy, predicted, weights)
 
     def quantized_run(self) -> Record:
         """Quantize the float network, calibrate, train, evaluate."""
@@ -151,10 +142,13 @@ class _Run:
         plan = plan_of(self.setting)
         torch.manual_seed(self.setting.seed)
         self.progress("prepare", 0, 1)
-        quantized = self._prepared(network.model, task, plan)
         checkpoint = self._checkpoint()
         saved = checkpoint.load() if checkpoint is not None else None
-        notes = json.loads(saved["extra"]) if saved else self._calibrate(quantized, network, task)
+        if self.setting.tool == MQBENCH:
+            quantized = self._prepared(network.model, task, calibrated=saved is None)
+        else:
+            quantized = self._prepared_by_tool(network.model, task, plan)
+        notes = json.loads(saved["extra"]) if saved else self._notes(quantized, network, task)
         trained = self._train(quantized, task, "train", json.dumps(notes))
         final = trained.curve[-1].test_accuracy if trained.curve else notes["calibrated_accuracy"]
         record = self._record(
@@ -173,27 +167,22 @@ class _Run:
 
     # -- steps ------------------------------------------------------------------------------------
 
-    def _prepared(self, model: nn.Module, task: RunTask, plan: Plan) -> fx.GraphModule:
-        images, _ = next(iter(task.splits.test.batches([torch.arange(2)])))
-        quantized = prepare(
-            model.cpu(),
-            images,
-            backend=plan.backend,
-            algorithm=plan.algorithm,
-            bits=plan.bits,
-            bn_folding=plan.bn_folding,
-            graph=plan.graph,
-            first_last_bits=plan.first_last_bits,
-            overrides=plan.overrides,
-        )
-        return quantized.to(self.fabric.device)
+    def _prepared(self, model: nn.Module, task: RunTask, *, calibrated: bool) -> nn.Module:
+        """Quantized, and calibrated unless a checkpoint holds what calibration would set."""
+        quantized = prepared(model.cpu(), self.setting, task).to(self.fabric.device)
+        if calibrated:
+            self.progress("calibrate", 0, 1)
+            calibrate_as(self.setting, quantized, task.splits.train, task.recipe, self.fabric.device)
+        return quantized
 
-    def _calibrate(
-        self, quantized: fx.GraphModule, network: _FloatNetwork, task: RunTask
-    ) -> dict[str, float]:
-        """Set the quantizers' parameters; what the network is worth then."""
-        self.progress("calibrate", 0, 1)
-        calibrate_as(self.setting, quantized, task.splits.train, task.recipe, self.fabric.device)
+    def _prepared_by_tool(self, model: nn.Module, task: RunTask, plan: Plan) -> nn.Module:
+        """Quantized and calibrated by another toolkit, on the images that we would take."""
+        tool: Tool = tool_catalog[self.setting.tool]  # type: ignore[index]
+        job = job_of(self.setting, task, plan, model, self.compute.threads)
+        return tool.network(job).to(self.fabric.device)
+
+    def _notes(self, quantized: nn.Module, network: FloatNetwork, task: RunTask) -> dict[str, float]:
+        """What the calibrated network is worth."""
         predicted = self._predictions(quantized, task.splits)
         same = float((predicted == network.predictions).double().mean()) * 100
         return {"calibrated_accuracy": accuracy(predicted, task.splits.test), "agreement": same}
@@ -221,24 +210,13 @@ class _Run:
         model.to(self.fabric.device)
         return predictions(model, splits, device=self.fabric.device)
 
-    def _float_network(self) -> _FloatNetwork:
+    def _float_network(self) -> FloatNetwork:
         setting = self.setting.float_setting
         known = self.store.get(setting.key) if self.store is not None else None
         if self.store is None or known is None or known.outcome == "failed":
             other = _Run(self.fabric, setting, self.store, self.data, self.compute, self.progress)
             return other.float_run()[1]
-        task = RunTask.of(setting, self.data, self.compute.workers)
-        model = task.architecture.build(task.splits.classes, task.splits.image_shape[0])
-        try:
-            model.load_state_dict(load_file(self.store.file(setting.key, WEIGHTS)))
-        except RuntimeError as error:
-            raise StoreError(
-                f"the float network in {self.store.root} was made by another version of architecture "
-                f"{setting.architecture!r}; use another store ({str(error).splitlines()[-1].strip()})"
-            ) from error
-        predicted = load_file(self.store.file(setting.key, PREDICTIONS))["classes"]
-        weights = known.provenance.weights if known.provenance else None
-        return _FloatNetwork(model, known.accuracy, predicted, weights)
+        return FloatNetwork.read(known, self.store, RunTask.of(setting, self.data, self.compute.workers))
 
     # -- the record -------------------------------------------------------------------------------
 
@@ -267,6 +245,7 @@ class _Run:
         weights: str | None = None,
     ) -> Record:
         converged = trained.not_converged is None
+        versions = tool_versions(self.setting)
         return Record(
             setting=self.setting,
             outcome="ok" if converged else "not_converged",
@@ -277,8 +256,9 @@ class _Run:
             calibrated_accuracy=calibrated_accuracy,
             agreement=agreement,
             deployable=deployable,
+            tool_version=next(iter(versions.values()), None),
             curve=trained.curve,
             provenance=self.clock.provenance(
-                device=self.fabric.device, data=splits.fingerprint, weights=weights
+                device=self.fabric.device, data=splits.fingerprint, weights=weights, versions=versions
             ),
         )

@@ -15,7 +15,7 @@ from mqbench.record import Setting
 FOLDER = Path(__file__).parent / "studies"
 DEFAULT = "default"
 
-_PLURAL = {f"{name}s": name for name in ("architecture", "dataset", "algorithm", "backend", "seed")}
+_PLURAL = {f"{name}s": name for name in ("architecture", "dataset", "algorithm", "backend", "tool", "seed")}
 _SWITCHES = (
     "sync_bn", "symmetric_weights", "symmetric_activations", "power_of_two", "adaptive_sign", "shared_concat",
 )  # fmt: skip

@@ -11,7 +11,7 @@ from mqbench.compute import Compute, started_outside
 from mqbench.errors import RequestError
 from mqbench.executors._base import WORK, Event, Executor, Listener, Task, configured, resolve
 from mqbench.grid import Settings
-from mqbench.record import FLOAT, Record, Setting
+from mqbench.record import Record, Setting
 from mqbench.schedule import Schedule, windows
 from mqbench.store import Store
 
@@ -20,6 +20,7 @@ _NAMED = {
     "dataset": "data",
     "algorithm": "algorithms",
     "backend": "backends",
+    "tool": "tools",
     "weight_calibration": "observers",
     "activation_calibration": "observers",
 }
@@ -43,7 +44,7 @@ def check_names(settings: Iterable[Setting]) -> None:
         names = dict.fromkeys(getattr(setting, field) for setting in settings)
         entries: Any = import_module(f"mqbench.{package}")
         for name in names:
-            if name is not None and name != FLOAT:
+            if name != Setting.model_fields[field].default:
                 entries.check(name)
 
 

@@ -3,11 +3,13 @@
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
+import torch
 from torch import nn
 
 from mqbench import architectures as architecture_catalog
 from mqbench import data as dataset_catalog
 from mqbench import observers as observer_catalog
+from mqbench import tools as tool_catalog
 from mqbench.architectures._base import Architecture, Recipe
 from mqbench.backends._base import Overrides
 from mqbench.compute import Compute
@@ -15,8 +17,9 @@ from mqbench.data._base import Dataset, Splits
 from mqbench.errors import IncompatibleError, RequestError
 from mqbench.plan import Plan
 from mqbench.quantizer import Role
-from mqbench.record import FLOAT, Setting
-from mqbench.training import check_batch
+from mqbench.record import FLOAT, MQBENCH, Setting
+from mqbench.tools._base import Job, Tool
+from mqbench.training import calibration_batches, check_batch
 from mqbench.weights import check_weights, load_float_network
 
 
@@ -89,6 +92,33 @@ def recipe_of(setting: Setting) -> Recipe:
     return recipe
 
 
+def job_of(setting: Setting, task: RunTask, plan: Plan, network: nn.Module, threads: int) -> Job:
+    """What another toolkit is asked for: our float network, and the calibration images that we would take."""
+    recipe, splits = task.recipe, task.splits
+    example, _ = next(iter(splits.test.batches([torch.arange(2)])))
+    batches = calibration_batches(
+        splits.train, count=recipe.calibration_images, batch_size=recipe.batch_size, seed=setting.seed
+    )
+    return Job(
+        network=network.cpu().eval(),
+        example=example,
+        images=[x for x, _ in batches],
+        plan=plan,
+        weight_calibration=setting.weight_calibration,
+        activation_calibration=setting.activation_calibration,
+        trains=recipe.epochs > 0 or setting.steps is not None,
+        threads=threads,
+    )
+
+
+def tool_versions(setting: Setting) -> dict[str, str]:
+    """Distribution and version of the toolkit that a setting names; nothing where that is this package."""
+    if setting.tool == MQBENCH:
+        return {}
+    tool: Tool = tool_catalog[setting.tool]  # type: ignore[index]
+    return {tool.distribution: tool.version}
+
+
 def validate(
     settings: Iterable[Setting],
     data: str | None = None,
@@ -106,14 +136,17 @@ def validate(
 
     Raises:
         UnknownNameError: a name that is not in its catalog.
-        IncompatibleError: an algorithm, backend, folding and graph that cannot go together.
-        RequestError: data that is not there, or a batch that cannot be made.
+        IncompatibleError: an algorithm, backend, folding and graph that cannot go together, or that the tool does
+            not compute.
+        RequestError: data or a tool that is not there, or a batch that cannot be made.
     """
     seen = set()
     datasets = set()
     for setting in settings:
         trains = recipe_of(setting).epochs > 0 or setting.steps is not None
-        same = setting.model_copy(update={"seed": 0, "epochs": int(trains), "steps": None})
+        same = setting.model_copy(update={"seed": 0})
+        if setting.tool == MQBENCH:  # to which it matters whether there is training at all
+            same = same.model_copy(update={"epochs": int(trains), "steps": None})
         if same in seen:
             continue
         seen.add(same)
@@ -127,7 +160,11 @@ def validate(
             datasets.add(setting.dataset)
             if need_data:
                 dataset.check(data)
-        if setting.algorithm != FLOAT:
+        if setting.tool != MQBENCH:
+            tool: Tool = tool_catalog[setting.tool]  # type: ignore[index]
+            tool.check(setting.tool, setting, plan_of(setting), recipe_of(setting))
+            tool.require(setting.tool)
+        elif setting.algorithm != FLOAT:
             _check_calibration(setting, plan_of(setting))
 
 

@@ -43,7 +43,7 @@ def compare(
     for path in load:
         catalog.load(path)
     records = _paper(int(paper)) if paper else _found(axes, study, store)
-    if len({record.setting.algorithm for record in records} - {"float"}) < 2:
+    if len({record.setting.contestant for record in records} - {"float"}) < 2:
         raise RequestError("there are records of fewer than two algorithms, so there is nothing to compare")
     comparisons = metrics.compare(records, over)
     stability = metrics.rank_stability(records)

@@ -22,6 +22,7 @@ KINDS = {
     "datasets": "data",
     "foldings": "folding",
     "executors": "executors",
+    "tools": "tools",
     "runtimes": "deploy.runtimes",
     "forms": "deploy.forms",
     "exporters": "deploy.exporters",
@@ -34,8 +35,8 @@ def list_(kind: str | None = None, /, *, load: Files = (), as_json: Json = False
     """Print what there is, with one line each.
 
     Args:
-        kind: algorithms, backends, observers, architectures, datasets, foldings, executors, runtimes, forms,
-            exporters, figures (of mqbench draw), pages (of mqbench report) or studies.
+        kind: algorithms, backends, observers, architectures, datasets, foldings, executors, tools, runtimes,
+            forms, exporters, figures (of mqbench draw), pages (of mqbench report) or studies.
         load: Python files that add algorithms, observers and so on.
         as_json: Print JSON.
     """

@@ -71,6 +71,6 @@ def _columns(records: Iterable[Record]) -> _Columns:
         assert row.bits is not None
         for backend, cell in by_backend.items():
             if cell.mean is not None:
-                place = ("{} w{}a{}".format(row.algorithm, *row.bits), backend)
+                place = ("{} w{}a{}".format(row.contestant, *row.bits), backend)
                 found.setdefault(place, []).append(cell.mean)
     return {place: fmean(values) for place, values in found.items()}

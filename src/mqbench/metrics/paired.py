@@ -8,7 +8,7 @@ from typing import Literal
 
 from mqbench.metrics import student
 from mqbench.metrics.cells import accuracy
-from mqbench.record import FLOAT, Record
+from mqbench.record import FLOAT, MQBENCH, Record
 
 Blocks = Mapping[str, Mapping[Hashable, float]]
 
@@ -69,9 +69,9 @@ def blocks(records: Iterable[Record], over: Literal["seeds", "cells"]) -> dict[s
         value = accuracy(record)
         if record.setting.algorithm == FLOAT or value is None:
             continue
-        update = {"algorithm": ""} | ({"seed": 0} if over == "cells" else {})
+        update = {"algorithm": "", "tool": MQBENCH} | ({"seed": 0} if over == "cells" else {})
         place = record.setting.model_copy(update=update)
-        found.setdefault(record.setting.algorithm, {}).setdefault(place, []).append(value)
+        found.setdefault(record.setting.contestant, {}).setdefault(place, []).append(value)
     return {
         algorithm: {place: fmean(values) for place, values in by_place.items()}
         for algorithm, by_place in found.items()

@@ -47,7 +47,7 @@ def _by_place(records: Iterable[Record]) -> dict[Place, dict[str, float]]:
         for backend, cell in by_backend.items():
             if cell.mean is not None:
                 column = found.setdefault((row.architecture, backend), {})
-                column.setdefault(row.algorithm, []).append(cell.mean)
+                column.setdefault(row.contestant, []).append(cell.mean)
     return {
         place: {algorithm: fmean(values) for algorithm, values in column.items()}
         for place, column in found.items()

@@ -7,7 +7,7 @@ from statistics import fmean
 
 from mqbench.metrics.cells import accuracy
 from mqbench.metrics.rank import kendall, ranks, spearman
-from mqbench.record import FLOAT, Record, Setting
+from mqbench.record import FLOAT, MQBENCH, Record, Setting
 
 _Table = dict[Setting, dict[str, list[float]]]
 
@@ -72,8 +72,8 @@ def _common(records: Iterable[Record]) -> _Table:
     for record in records:
         value = accuracy(record)
         if record.setting.algorithm != FLOAT and value is not None:
-            place = record.setting.model_copy(update={"algorithm": "", "seed": 0})
-            table.setdefault(place, {}).setdefault(record.setting.algorithm, []).append(value)
+            place = record.setting.model_copy(update={"algorithm": "", "tool": MQBENCH, "seed": 0})
+            table.setdefault(place, {}).setdefault(record.setting.contestant, []).append(value)
     every = {name for cell in table.values() for name in cell}
     return {
         place: {name: cell[name] for name in sorted(every)}

@@ -3,7 +3,7 @@
 from collections.abc import Container, Iterable, Mapping
 
 from mqbench.metrics.cells import ACADEMIC, Cell, cells, hardware_gap
-from mqbench.record import Record, Setting
+from mqbench.record import MQBENCH, Record, Setting
 
 _Column = dict[str, float]
 _SAME = 1e-9  # of accuracies that were printed equal and subtracted
@@ -33,13 +33,13 @@ def gap_wins(records: Iterable[Record], backends: Container[str] | None = None) 
 def _columns(records: Iterable[Record], backends: Container[str] | None, *, gaps: bool) -> list[_Column]:
     columns: dict[tuple[Setting, str], _Column] = {}
     for row, by_backend in cells(records).items():
-        place = row.model_copy(update={"algorithm": ""})
+        place = row.model_copy(update={"algorithm": "", "tool": MQBENCH})
         for backend, cell in by_backend.items():
             if backend == ACADEMIC or (backends is not None and backend not in backends):
                 continue
             value = _merit(by_backend, cell, gaps=gaps)
             if value is not None:
-                columns.setdefault((place, backend), {})[row.algorithm] = value
+                columns.setdefault((place, backend), {})[row.contestant] = value
     return list(columns.values())
 
 

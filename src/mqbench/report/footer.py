@@ -37,7 +37,7 @@ def lines(records: Iterable[Record]) -> Iterator[str]:
     found = beside(records)
     if found:
         shown = "; ".join(
-            f"{c.setting.architecture} {c.setting.algorithm} {c.setting.backend} {c.ours:.1f} / {c.papers:.1f} "
+            f"{c.setting.architecture} {c.setting.contestant} {c.setting.backend} {c.ours:.1f} / {c.papers:.1f} "
             f"({c.difference:+.1f})"
             for c in found[:_SHOWN]
         )

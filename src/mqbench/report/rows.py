@@ -10,7 +10,7 @@ from mqbench.record import FLOAT, Record, Setting
 
 _Table = Mapping[Setting, Mapping[str, Cell]]
 
-_OF_ROW = ("architecture", "dataset", "algorithm")
+_OF_ROW = ("architecture", "dataset", "algorithm", "tool")
 _LABELS = {
     "bits": "w{0[0]}a{0[1]}",
     "bn_folding": "fold {}",
@@ -29,7 +29,8 @@ _LABELS = {
 def rows(records: Iterable[Record]) -> list[dict[str, Any]]:
     """One row per setting without its seed and backend, as JSON values; percent throughout.
 
-    ``label`` names what differs between rows besides architecture, dataset and algorithm. ``backends`` maps
+    ``name`` is the algorithm, with the tool if it is another; ``label`` names what differs between rows besides
+    that, architecture and dataset. ``backends`` maps
     each backend to ``mean``, ``spread`` (sample standard deviation over seeds), ``gap`` (academic minus it),
     ``seeds``, ``not_converged``, ``failed``, ``deployable``, ``best`` (of its column, among the rows of
     equal architecture, dataset and label) and ``indistinguishable`` (from that best, by paired t tests over
@@ -47,11 +48,12 @@ def rows(records: Iterable[Record]) -> list[dict[str, Any]]:
     return [
         {
             **row.model_dump(mode="json", exclude={"seed", "backend"}),
+            "name": row.contestant,
             "label": labels[row],
             "float_accuracy": networks[row.architecture, row.dataset],
             "backends": {
                 name: _entry(cell, name, cells.get(ACADEMIC), best[column])
-                | {"indistinguishable": tied[column].get(row.algorithm)}
+                | {"indistinguishable": tied[column].get(row.contestant)}
                 for name, cell in cells.items()
                 for column in [_column(row, labels[row], name)]
             },
@@ -76,6 +78,7 @@ def averages(records: Iterable[Record]) -> list[dict[str, Any]]:
     return [
         {
             **group.model_dump(mode="json", exclude={"architecture", "seed", "backend"}),
+            "name": group.contestant,
             "label": labels[members[0]],
             "architectures": len(members),
             "backends": {

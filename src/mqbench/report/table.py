@@ -80,7 +80,7 @@ class ResultTable:
             cells = [self._cell(row, name, star=star) for name in self.backends]
             cells += [self._hardware(row)] if self.backends else []
             texts = [Text(break_).join([value, *map(Text, notes)]) for value, notes in cells]
-            algorithm = break_.join([row["algorithm"], *_label(row, wrap=break_ != " ")])
+            algorithm = break_.join([row["name"], *_label(row, wrap=break_ != " ")])
             table.add_row(*(head if places else []), algorithm, *texts)
             before = _place(row)
         return table
@@ -91,7 +91,7 @@ class ResultTable:
             table.add_column(title, overflow="fold", no_wrap=title == "Top-1")
         for row in rows:
             table.add_section()
-            for text in (row["algorithm"], *_label(row, wrap=True)):
+            for text in (row["name"], *_label(row, wrap=True)):
                 table.add_row(text)
             names = [name for name in self.backends if name in row["backends"]]
             lines = [(TITLES.get(name, name), *self._cell(row, name, star=star)) for name in names]
@@ -178,7 +178,7 @@ def _place(row: Mapping[str, Any]) -> tuple[str, str]:
 def _label(row: Mapping[str, Any], *, wrap: bool) -> list[str]:
     label: str = row["label"]
     if wrap:
-        return wrapped(label, max(14, len(row["algorithm"])), break_long_words=False)
+        return wrapped(label, max(14, len(row["name"])), break_long_words=False)
     return [label] if label else []
 
 
