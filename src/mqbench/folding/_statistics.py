@@ -6,9 +6,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from mqbench.processes import sum_of_all
-
 from mqbench.fused.norm import can_defer, fused_statistics
+from mqbench.processes import sum_of_all
 
 
 def batch_statistics(output: Tensor) -> tuple[Tensor, Tensor, int]:
