@@ -96,7 +96,9 @@ def _gradient_sums(gradient: Any, x: Any, mean: Any) -> Any:
 
 
 IDENTITY = Elementwise(_same, _gradient, parameters=0, scalars=0)
-_GRADIENT_SUMS = Loop(_gradient_sums, tensors=["gradient", "x"], parameters=["mean"], sums=[0, 0], writes=False)
+_GRADIENT_SUMS = Loop(
+    _gradient_sums, tensors=["gradient", "x"], parameters=["mean"], sums=[0, 0], writes=False
+)
 _STATISTICS = Loop(_sums, tensors=["x"], parameters=["origin"], sums=[0, 0], writes=False)
 _ALONG = Loop(_along, tensors=["x"], parameters=["mean", "constant", "slope"])
 _COMBINE = Loop(_combine, tensors=["gradient", "x"], parameters=["mean", "factor", "constant", "slope"])
