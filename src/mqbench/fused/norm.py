@@ -179,11 +179,10 @@ class _Normalised(Function):
             h, own = gradient, None
             sums = _GRADIENT_SUMS((gradient, output), (mean,), axis=1)
             assert sums is not None
-            affine, totals = tuple(sums[1]), list[Tensor | None]()
+            affine, totals = sums[1], list[Tensor | None]()
         else:
             h, affine, totals = definition.backward(gradient, output, parameters, scalars, before=before)
             own = h
-        assert affine is not None
         d_factor, d_beta = affine
         count = output.numel() // output.shape[1]
         slope = factor * inverse.square() * d_factor
