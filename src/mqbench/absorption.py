@@ -48,11 +48,10 @@ def _defer_norms(graph_module: fx.GraphModule, modules: dict[str, nn.Module]) ->
     for path, nodes in calls.items():
         module = graph_module.get_submodule(path)
         readers = [list(node.users) for node in nodes]
-        if not all(len(r) == 1 and _is_quantizer(r[0], modules) for r in readers):
-            continue
+        only_quantizers = all(len(r) == 1 and _is_quantizer(r[0], modules) for r in readers)
         if isinstance(module, QuantizedLayer):
-            module.defers = True
-        elif (norm := deferring(module)) is not None:
+            module.defers = only_quantizers
+        elif (norm := deferring(module, only_quantizers)) is not None:
             graph_module.set_submodule(path, norm)
 
 

@@ -1,4 +1,4 @@
-"""Batch norms that leave their computation to the one quantizer that reads them."""
+"""Batch norms that leave their computation to the one quantizer that reads them, or do it in fewer passes."""
 
 from typing import Any
 
@@ -9,17 +9,25 @@ from mqbench.fused.norm import DeferredNorm, can_defer
 from mqbench.processes import is_distributed
 
 
-class _Deferring:
-    """While training, the output is a `DeferredNorm`, if a fused pass for it exists and nobody is watching."""
+class Deferring:
+    """While training, the output is a `DeferredNorm`, if a fused pass for it exists and nobody is watching.
+
+    Attributes:
+        defers: the only reader is a quantizer; otherwise the fused pass is made here.
+        enabled: with False this is torch's batch norm, to the bit.
+    """
+
+    defers = False
+    enabled = True
 
     def forward(self: Any, x: Tensor) -> Tensor | DeferredNorm:
         """[N, C, ...] -> the same, normalised or yet to be."""
         # where processes train together the statistics may be joint ones, which the plain path sees to
-        if not self.training or self._forward_hooks or is_distributed() or not can_defer(x):
+        if not (self.training and self.enabled and can_defer(x)) or is_distributed():
             return super().forward(x)  # type: ignore[misc]
         if self.num_batches_tracked is not None:
             self.num_batches_tracked.add_(1)
-        return DeferredNorm(
+        norm = DeferredNorm(
             output=x,
             gamma=self.weight,
             beta=self.bias,
@@ -28,17 +36,18 @@ class _Deferring:
             momentum=self.momentum,
             eps=self.eps,
         )
+        return norm if self.defers and not self._forward_hooks else norm.compute()
 
 
-class DeferringBatchNorm1d(_Deferring, nn.BatchNorm1d):  # type: ignore[misc]
+class DeferringBatchNorm1d(Deferring, nn.BatchNorm1d):  # type: ignore[misc]
     """For the outputs of 1-d convolutions."""
 
 
-class DeferringBatchNorm2d(_Deferring, nn.BatchNorm2d):  # type: ignore[misc]
+class DeferringBatchNorm2d(Deferring, nn.BatchNorm2d):  # type: ignore[misc]
     """For the outputs of 2-d convolutions."""
 
 
-class DeferringBatchNorm3d(_Deferring, nn.BatchNorm3d):  # type: ignore[misc]
+class DeferringBatchNorm3d(Deferring, nn.BatchNorm3d):  # type: ignore[misc]
     """For the outputs of 3-d convolutions."""
 
 
@@ -50,13 +59,15 @@ _FORMS: dict[type[nn.Module], type[nn.Module]] = {
 _PLAIN = {deferring: plain for plain, deferring in _FORMS.items()}
 
 
-def deferring(norm: nn.Module) -> nn.Module | None:
-    """The same batch norm, with the same tensors, that defers; None if its statistics have another rule."""
+def deferring(norm: nn.Module, defers: bool) -> nn.Module | None:
+    """The same batch norm, with the same tensors, in this form; None if its statistics have another rule."""
     known: Any = norm
     form = _FORMS.get(type(norm))
     if form is None or known.weight is None or known.running_mean is None or known.momentum is None:
         return None
-    return _as(form, known)
+    found: Any = _as(form, known)
+    found.defers = defers
+    return found
 
 
 def plain(norm: nn.Module) -> nn.Module:

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
+from mqbench.fused.activation import Clip
 from mqbench.fused.elementwise import NOTHING, Before, Elementwise
 from mqbench.fused.incoming import Incoming as Incoming
 from mqbench.fused.incoming import incoming as incoming
@@ -105,22 +106,24 @@ class _Apply(Function):
         definition: Elementwise,
         scalars: tuple[float, ...],
         axis: int | None,
-        before: Before,
+        clip: Clip | None,
+        gain: Tensor | None,
         x: Tensor,
         *parameters: Tensor | None,
     ) -> Tensor:
-        ctx.save_for_backward(x, *parameters)
-        ctx.how = definition, scalars, axis, before
-        return definition.forward(x, parameters, scalars, axis=axis, before=before)
+        ctx.save_for_backward(x, gain, *parameters)
+        ctx.how = definition, scalars, axis, clip
+        return definition.forward(x, parameters, scalars, axis=axis, before=Before(clip=clip, gain=gain))
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        definition, scalars, axis, before = ctx.how
-        x, *parameters = ctx.saved_tensors
-        dx, _, totals = definition.backward(gradient, x, parameters, scalars, axis=axis, before=before)
+        definition, scalars, axis, clip = ctx.how
+        x, gain, *parameters = ctx.saved_tensors
+        before = Before(clip=clip, gain=gain)
+        dx, ahead, totals = definition.backward(gradient, x, parameters, scalars, axis=axis, before=before)
         rest = len(parameters) - len(totals)
-        return None, None, None, None, dx, *totals, *[None] * rest
+        return None, None, None, None, *(ahead or [None]), dx, *totals, *[None] * rest
 
 
 def apply(
@@ -131,15 +134,15 @@ def apply(
     *,
     axis: int | None = None,
 ) -> Tensor:
-    """An elementwise definition with its gradients; ``x`` may have a batch norm and a clip still to come."""
-    norm, clip = x.norm, x.clip
+    """An elementwise definition with its gradients; ``x`` may have a batch norm, a gain and a clip still to come."""
+    norm, clip, gain = x.norm, x.clip, x.gain
     if norm is not None:
         return normalised(norm, clip, definition, parameters, scalars)
-    before = NOTHING if clip is None else Before(clip=clip)
-    learns = [x.tensor, *parameters] if torch.is_grad_enabled() else []
+    before = NOTHING if clip is None and gain is None else Before(clip=clip, gain=gain)
+    learns = [x.tensor, gain, *parameters] if torch.is_grad_enabled() else []
     if not any(p is not None and p.requires_grad for p in learns):
         return definition.forward(x.tensor, parameters, scalars, axis=axis, before=before)
-    y: Tensor = _Apply.apply(definition, scalars, axis, before, x.tensor, *parameters)
+    y: Tensor = _Apply.apply(definition, scalars, axis, clip, gain, x.tensor, *parameters)
     remember(y, Recipe(definition, x.tensor, parameters, scalars, axis, before))
     return y
 

@@ -12,6 +12,7 @@ from mqbench.absorption import absorb
 from mqbench.attention import QuantizedAttention, has_float_mask, options
 from mqbench.backends._base import Overrides
 from mqbench.capture import capture
+from mqbench.deferring import Deferring
 from mqbench.errors import IncompatibleError, RequestError
 from mqbench.layers import QUANTIZABLE, QuantizedLayer
 from mqbench.lifting import add_alias
@@ -133,15 +134,15 @@ def quantization_off(model: nn.Module) -> Iterator[None]:
 
     Equal to the bit with batch norm unfolded (-1), within float rounding otherwise.
     """
-    every = [fq for _, fq in quantizers(model)]
-    before = [fq.enabled for fq in every]
+    every = [module for module in model.modules() if isinstance(module, (FakeQuantize, Deferring))]
+    before = [module.enabled for module in every]
     try:
-        for fq in every:
-            fq.enabled = False
+        for module in every:
+            module.enabled = False
         yield
     finally:
-        for fq, enabled in zip(every, before, strict=True):
-            fq.enabled = enabled
+        for module, enabled in zip(every, before, strict=True):
+            module.enabled = enabled
 
 
 def _check_model(model: object) -> None:

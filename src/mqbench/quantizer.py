@@ -161,14 +161,19 @@ class FakeQuantize(nn.Module, ABC):
         """Zero point as deployed, int32: 0-d, or ``[channels]``."""
         return self.qparams().zero_point
 
-    def forward(self, x: Tensor | DeferredNorm, activation: Activation | None = None) -> Tensor:
+    def forward(
+        self, x: Tensor | DeferredNorm, activation: Activation | None = None, gain: Tensor | None = None
+    ) -> Tensor:
         """Fake-quantize ``x`` (any shape, floating point); unchanged while disabled or observing.
 
         Within a prepared network the batch norm and the ``activation`` function before it may be left to
-        the quantizer: what is quantized, observed or passed through is then their result.
+        the quantizer, or the product of a weight with ``gain`` ``[channels]``: what is quantized, observed or
+        passed through is then their result.
         """
         clip = None if activation is None else clip_of(activation)
-        arrived = Incoming(x.output, x, clip) if isinstance(x, DeferredNorm) else Incoming(x, None, clip)
+        arrived = (
+            Incoming(x.output, x, clip) if isinstance(x, DeferredNorm) else Incoming(x, None, clip, gain)
+        )
         if self._observer is not None or not self.enabled:
             tensor = arrived.whole()
             if self._observing:
@@ -180,7 +185,7 @@ class FakeQuantize(nn.Module, ABC):
             raise RequestError(f"a fake quantizer takes floating-point tensors, got {dtype}")
         if dtype in _HALF:
             arrived = Incoming(arrived.with_norm().tensor.float(), None, clip)
-        if isinstance(x, DeferredNorm) or clip is not None:
+        if isinstance(x, DeferredNorm) or clip is not None or arrived.gain is not None:
             y = self.fake_quantize_incoming(arrived)
         else:
             y = self.fake_quantize(arrived.tensor)

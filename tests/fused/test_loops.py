@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from mqbench.algorithms import _clipping, dsq, lsq
-from mqbench.functional import STRAIGHT_THROUGH
+from mqbench.functional import STRAIGHT_THROUGH, Incoming, apply
 from mqbench.fused import elementwise
 from mqbench.fused.activation import Clip
 from mqbench.fused.build import compiler
@@ -55,8 +55,8 @@ def both(
         if not fused:
             monkeypatch.setattr(elementwise, "takes", lambda _: False)
         y = definition.forward(x, *arguments, **options)
-        dx, affine, totals = definition.backward(gradient, x, *arguments, **options)
-        found.append([y, dx, *(affine or ()), *(t for t in totals if t is not None)])
+        dx, ahead, totals = definition.backward(gradient, x, *arguments, **options)
+        found.append([y, dx, *ahead, *(t for t in totals if t is not None)])
     return found[0], found[1]
 
 
@@ -120,6 +120,29 @@ def test_behind_a_batch_norm(monkeypatch: pytest.MonkeyPatch, name: str) -> None
     fused, plain = both(monkeypatch, definition, x, given, GRID, before=before)
     agree(fused, plain)
     assert fused[2].shape == fused[3].shape == (CHANNELS,)
+
+
+@pytest.mark.parametrize("name", DEFINITIONS)
+@pytest.mark.parametrize("channels", [False, True])
+def test_behind_a_gain(monkeypatch: pytest.MonkeyPatch, name: str, channels: bool) -> None:
+    x, definition = values(CHANNELS, 8, 700), DEFINITIONS[name]
+    given = parameters(definition, channels, True, x.dtype)
+    before = Before(gain=values(CHANNELS, seed=2))
+    fused, plain = both(monkeypatch, definition, x, given, GRID, axis=0, before=before)
+    agree(fused, plain, exact=name != "dsq")
+    assert fused[2].shape == (CHANNELS,)
+
+
+def test_a_gain_gives_what_autograd_gives_for_the_product() -> None:
+    x, gain = values(CHANNELS, 8, 70).requires_grad_(), values(CHANNELS, seed=2).requires_grad_()
+    scales = torch.tensor([0.31, 0.17, 0.23]).requires_grad_()
+    gradient, found = values(*x.shape, seed=1), []
+    for entering in (Incoming(x, gain=gain), Incoming(x * gain.reshape(-1, 1, 1))):
+        y = apply(lsq.AFTER_ROUNDING, entering, (scales, None), GRID, axis=0)
+        found.append([y, *torch.autograd.grad(y, [x, gain, scales], gradient)])
+    assert torch.equal(found[0][0], found[1][0])
+    for got, want in zip(found[0][1:], found[1][1:], strict=True):
+        torch.testing.assert_close(got, want, rtol=1e-5, atol=1e-5)
 
 
 def test_memory_order_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,6 +10,7 @@ from torch import Tensor
 from mqbench import folding as catalog
 from mqbench.errors import CalibrationError, RequestError
 from mqbench.folding._statistics import batch_statistics
+from mqbench.fused.loop import takes
 from mqbench.fused.norm import DeferredNorm
 
 if TYPE_CHECKING:
@@ -83,6 +84,15 @@ class BatchNormTensors:
         self.variance.lerp_(variance * (count / max(count - 1, 1)), self.momentum)
 
 
+def quantized_weight(layer: "QuantizedLayer", factor: Tensor) -> Tensor:
+    """Q(w f) for the factor f ``[channels]`` of a folded batch norm; one pass over the weight where there can be."""
+    quantizer, weight = layer.weight_quantizer, layer.weight
+    watched = quantizer._forward_hooks or quantizer._forward_pre_hooks  # who looks in wants to see w f
+    if watched or not takes(weight):
+        return quantizer(weight * along_weight(factor, weight))
+    return quantizer(weight, gain=factor)
+
+
 def scaled_output(layer: "QuantizedLayer", x: Tensor, bn: BatchNormTensors) -> tuple[Tensor, Tensor]:
     """conv(x, Q(w f)) and f = g/sd_r of strategy 4."""
     if torch.compiler.is_compiling():  # the update in place must not reach the backward pass
@@ -92,8 +102,7 @@ def scaled_output(layer: "QuantizedLayer", x: Tensor, bn: BatchNormTensors) -> t
     if bn.gamma is not None:  # a dead channel must not divide by zero
         safe = torch.copysign(torch.full_like(bn.gamma, GUARD), bn.gamma) / deviation
         factor = torch.where(bn.gamma.abs() < GUARD, safe, factor)
-    weight = layer.weight_quantizer(layer.weight * along_weight(factor, layer.weight))
-    return layer.compute(x, weight), factor
+    return layer.compute(x, quantized_weight(layer, factor)), factor
 
 
 def unfolded_output(layer: "QuantizedLayer", x: Tensor, bn: BatchNormTensors) -> Tensor:
@@ -170,8 +179,8 @@ class Folding(ABC):
 
     def folded_forward(self, layer: "QuantizedLayer", x: Tensor, bn: BatchNormTensors) -> Tensor:
         """conv(x, Q(w g/sd_r)) + beta + (b - mu_r) g/sd_r: what is deployed."""
-        weight, bias = bn.folded(layer.weight, layer.bias)
-        return layer.compute(x, layer.weight_quantizer(weight), bias)
+        factor = bn.scaled(bn.deviation())
+        return layer.compute(x, quantized_weight(layer, factor), bn.shift(layer.bias, bn.mean, factor))
 
 
 def by_number(number: int) -> Folding:

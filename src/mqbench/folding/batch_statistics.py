@@ -7,7 +7,7 @@ Gradients flow through both convolutions.
 import torch
 from torch import Tensor
 
-from mqbench.folding._base import BatchNormTensors, Folding, along_weight
+from mqbench.folding._base import BatchNormTensors, Folding, quantized_weight
 from mqbench.layers import QuantizedLayer
 
 
@@ -21,8 +21,7 @@ class BatchStatistics(Folding):
         mean, variance, count = layer.batch_statistics(layer.compute(x, layer.weight, layer.bias))
         bn.update(mean, variance, count)
         factor = bn.scaled(torch.sqrt(variance + bn.eps))
-        weight = layer.weight * along_weight(factor, layer.weight)
-        return layer.compute(x, layer.weight_quantizer(weight), bn.shift(layer.bias, mean, factor))
+        return layer.compute(x, quantized_weight(layer, factor), bn.shift(layer.bias, mean, factor))
 
 
 FOLDING = BatchStatistics()

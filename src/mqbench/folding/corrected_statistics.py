@@ -7,7 +7,7 @@ conv(x, Q(w g/sd_r)) sd_r/sd~ + beta + (b - mu~) g/sd~. The quantized weight is 
 import torch
 from torch import Tensor
 
-from mqbench.folding._base import BatchNormTensors, Folding, along_output, along_weight
+from mqbench.folding._base import BatchNormTensors, Folding, along_output, quantized_weight
 from mqbench.layers import QuantizedLayer
 
 
@@ -21,8 +21,7 @@ class CorrectedStatistics(Folding):
         mean, variance, count = layer.batch_statistics(layer.compute(x, layer.weight, layer.bias))
         bn.update(mean, variance, count)
         batch_deviation, running_deviation = torch.sqrt(variance + bn.eps), bn.deviation()
-        weight = layer.weight * along_weight(bn.scaled(running_deviation), layer.weight)
-        output = layer.compute(x, layer.weight_quantizer(weight))
+        output = layer.compute(x, quantized_weight(layer, bn.scaled(running_deviation)))
         shift = bn.shift(layer.bias, mean, bn.scaled(batch_deviation))
         correction = running_deviation / batch_deviation
         return torch.addcmul(along_output(shift, output), output, along_output(correction, output))

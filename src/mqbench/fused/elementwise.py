@@ -12,6 +12,7 @@ from mqbench.fused.loop import Loop, takes
 from mqbench.fused.shapes import broadcast, reduce_like
 
 _NORM = ["mean", "factor", "shift"]
+_GAIN = ["gain"]
 
 
 class Affine(NamedTuple):
@@ -28,10 +29,23 @@ class Affine(NamedTuple):
 
 
 class Before(NamedTuple):
-    """What is computed on the way into an elementwise function, in the same pass: first affine, then clip."""
+    """What is computed on the way into an elementwise function, in the same pass.
+
+    Attributes:
+        affine: first, or instead of it
+        gain: ``[channels]`` along axis 0, multiplied in (a folded batch norm's factor, into a weight);
+        clip: then.
+    """
 
     affine: Affine | None = None
     clip: Clip | None = None
+    gain: Tensor | None = None
+
+    def first(self, x: Tensor) -> Tensor:
+        """``x`` with the affine or the gain applied."""
+        if self.gain is not None:
+            return x * broadcast(self.gain, x, 0)
+        return x if self.affine is None else self.affine(x)
 
 
 NOTHING = Before()
@@ -79,8 +93,7 @@ class Elementwise:
             found = self._run((x,), parameters, scalars, axis, before)
             if found is not None and found[0] is not None:
                 return found[0]
-        if before.affine is not None:
-            x = before.affine(x)
+        x = before.first(x)
         x = x if before.clip is None else before.clip(x)
         return self._forward(x, *(p if p is None else broadcast(p, x, axis) for p in parameters), *scalars)
 
@@ -93,14 +106,18 @@ class Elementwise:
         *,
         axis: int | None = None,
         before: Before = NOTHING,
-    ) -> tuple[Tensor, tuple[Tensor, Tensor] | None, list[Tensor | None]]:
-        """The gradient of x (with an affine: of its result), of factor and shift, and of each parameter."""
+    ) -> tuple[Tensor, list[Tensor], list[Tensor | None]]:
+        """Gradients: of x, of what comes before, and of each parameter.
+
+        With an affine the first is that of its result, and the second those of factor and shift; with a gain,
+        that of x and of the gain.
+        """
         if takes(x):
             found = self._run((gradient, x), parameters, scalars, axis, before)
             if found is not None and found[0] is not None:
                 return found[0], *self._assigned(found[1], parameters, before)
         shaped = [p if p is None else broadcast(p, x, axis) for p in parameters]
-        behind = x if before.affine is None else before.affine(x)
+        behind = before.first(x)
         clipped = behind if before.clip is None else before.clip(behind)
         found_dx, *terms = self._backward(gradient, clipped, *shaped, *scalars)
         assert found_dx is not None
@@ -116,6 +133,10 @@ class Elementwise:
         if before.affine is not None:
             mean = broadcast(before.affine.mean, x, 1)
             totals[:0] = [reduce_like(v, mean).flatten() for v in (dx * (x - mean), dx)]
+        if before.gain is not None:
+            gain = broadcast(before.gain, x, 0)
+            totals[:0] = [reduce_like(dx * x, gain).flatten()]
+            dx = dx * gain
         return dx, *self._assigned(totals, parameters, before)
 
     def terms(
@@ -127,13 +148,11 @@ class Elementwise:
 
     def _assigned(
         self, totals: list[Tensor], parameters: Sequence[Tensor | None], before: Before
-    ) -> tuple[tuple[Tensor, Tensor] | None, list[Tensor | None]]:
+    ) -> tuple[list[Tensor], list[Tensor | None]]:
         """Which sum is whose."""
-        affine = None
-        if before.affine is not None:
-            affine, totals = (totals[0], totals[1]), totals[2:]
-        rest = iter(totals)
-        return affine, [None if p is None else next(rest, None) for p in parameters[: self._gradients]]
+        own = 2 if before.affine is not None else 1 if before.gain is not None else 0
+        rest = iter(totals[own:])
+        return totals[:own], [None if p is None else next(rest, None) for p in parameters[: self._gradients]]
 
     # -- the fused form ---------------------------------------------------------------------------
 
@@ -145,36 +164,41 @@ class Elementwise:
         axis: int | None,
         before: Before,
     ) -> tuple[Tensor | None, list[Tensor]] | None:
-        affine, clip = before
-        key = (len(tensors), affine is None, *(p is None for p in parameters))
+        affine, clip, gain = before
+        ahead = _NORM if affine is not None else _GAIN if gain is not None else []
+        key = (len(tensors), *ahead, *(p is None for p in parameters))
         loop = self._loops.get(key)
         if loop is None:
-            loop = self._loops[key] = self._loop(parameters, affine is not None, backward=len(tensors) == 2)
+            loop = self._loops[key] = self._loop(parameters, ahead, backward=len(tensors) == 2)
         given = [p for p in parameters if p is not None]
         ends = (-inf, inf) if clip is None else clip
+        if gain is not None:
+            return loop(tensors, (gain, *given), (*scalars, *ends), axis=0)
         if affine is None:
             return loop(tensors, given, (*scalars, *ends), axis=axis)
         return loop(tensors, (*affine, *given), (*scalars, *ends), axis=1)
 
-    def _loop(self, parameters: Sequence[Tensor | None], affine: bool, *, backward: bool) -> Loop:
+    def _loop(self, parameters: Sequence[Tensor | None], ahead: list[str], *, backward: bool) -> Loop:
         given = [n for n, p in zip(self._parameters, parameters, strict=True) if p is not None]
         absent = [n for n in self._parameters if n not in given]
         summed = [n for n in self._parameters[: self._gradients] if n in given] if backward else []
-        names = [*_NORM, *given] if affine else given
-        if backward and affine:
-            summed = [*_NORM[1:], *summed]
+        names = [*ahead, *given]
+        if backward:
+            summed = [*(ahead if ahead == _GAIN else ahead[1:]), *summed]
         return Loop(
             self._backward_after if backward else self._forward_after,
             tensors=["gradient", "x"] if backward else ["x"],
             parameters=names,
-            absent=absent if affine else [*absent, *_NORM],
+            absent=[*absent, *(n for n in (*_NORM, *_GAIN) if n not in ahead)],
             scalars=[*self._scalars, "lower", "upper"],
             sums=[names.index(n) for n in summed],
         )
 
     def _forward_after(
-        self, x: Any, mean: Any, factor: Any, shift: Any, lower: Any, upper: Any, **named: Any
+        self, x: Any, mean: Any, factor: Any, shift: Any, gain: Any, lower: Any, upper: Any, **named: Any
     ) -> Any:
+        if gain is not None:
+            x = x * gain
         if mean is not None:
             x = (x - mean) * factor + shift
         return self._forward(torch.clamp(x, lower, upper), *self._ordered(named))
@@ -186,14 +210,19 @@ class Elementwise:
         mean: Any,
         factor: Any,
         shift: Any,
+        gain: Any,
         lower: Any,
         upper: Any,
         **named: Any,
     ) -> Any:
         behind = x if mean is None else (x - mean) * factor + shift
+        if gain is not None:
+            behind = x * gain
         inside, *terms = self._backward(gradient, torch.clamp(behind, lower, upper), *self._ordered(named))
         assert inside is not None
         dx = torch.where((behind <= lower) | (behind >= upper), 0.0, inside)
+        if gain is not None:
+            return (dx * gain, dx * x, *terms)
         return (dx, *([] if mean is None else [dx * (x - mean), dx]), *terms)
 
     def _ordered(self, named: dict[str, Any]) -> list[Any]:

@@ -1,4 +1,4 @@
-"""What enters a quantizer: a tensor, perhaps with a batch norm and an activation function still to be computed."""
+"""What enters a quantizer: a tensor, perhaps with a batch norm, a factor or an activation still to be computed."""
 
 from typing import NamedTuple
 
@@ -7,14 +7,19 @@ from torch import Tensor
 
 from mqbench.fused.activation import Clip
 from mqbench.fused.norm import DeferredNorm
+from mqbench.fused.shapes import broadcast
 
 
 class Incoming(NamedTuple):
-    """``clip(norm(tensor))``, of which an elementwise definition can compute all in its own pass."""
+    """``clip(norm(tensor))`` or ``clip(tensor * gain)``, all of which a definition can compute in its own pass.
+
+    The gain is ``[channels]`` along axis 0: the factor of a folded batch norm, for a weight.
+    """
 
     tensor: Tensor
     norm: DeferredNorm | None = None
     clip: Clip | None = None
+    gain: Tensor | None = None
 
     @property
     def dtype(self) -> torch.dtype:
@@ -26,7 +31,9 @@ class Incoming(NamedTuple):
         return self.tensor.numel()
 
     def with_norm(self) -> "Incoming":
-        """The same with the batch norm computed."""
+        """The same with the batch norm computed, or the gain."""
+        if self.gain is not None:
+            return Incoming(self.tensor * broadcast(self.gain, self.tensor, 0), None, self.clip)
         return self if self.norm is None else Incoming(self.norm.compute(), None, self.clip)
 
     def whole(self) -> Tensor:

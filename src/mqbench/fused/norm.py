@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
@@ -45,11 +45,7 @@ class DeferredNorm:
 
     def compute(self) -> Tensor:
         """The normalised tensor."""
-        if self.divisor is not None or self.bias is not None:
-            return normalised(self, None, _IDENTITY, (), ())
-        statistics = self.running_mean, self.running_var
-        affine = self.gamma, self.beta
-        return nn.functional.batch_norm(self.output, *statistics, *affine, True, self.momentum, self.eps)
+        return normalised(self, None, IDENTITY, (), ())
 
     def update(self, mean: Tensor, variance: Tensor) -> None:
         """Move the running statistics, from those of ``output``."""
@@ -95,7 +91,14 @@ def _gradient(gradient: Any, x: Any) -> Any:
     return (gradient,)
 
 
-_IDENTITY = Elementwise(_same, _gradient, parameters=0, scalars=0)
+def _gradient_sums(gradient: Any, x: Any, mean: Any) -> Any:
+    return gradient * (x - mean), gradient * 1.0
+
+
+IDENTITY = Elementwise(_same, _gradient, parameters=0, scalars=0)
+_GRADIENT_SUMS = Loop(
+    _gradient_sums, tensors=["gradient", "x"], parameters=["mean"], sums=[0, 0], writes=False
+)
 _STATISTICS = Loop(_sums, tensors=["x"], parameters=["origin"], sums=[0, 0], writes=False)
 _ALONG = Loop(_along, tensors=["x"], parameters=["mean", "constant", "slope"])
 _COMBINE = Loop(_combine, tensors=["gradient", "x"], parameters=["mean", "factor", "constant", "slope"])
@@ -172,14 +175,20 @@ class _Normalised(Function):
         output, mean, factor, beta, inverse, divisor, *parameters = ctx.saved_tensors
         clip, definition, scalars, eps = ctx.how
         before = Before(Affine(mean, factor, beta), clip)
-        h, affine, totals = definition.backward(gradient, output, parameters, scalars, before=before)
-        assert affine is not None
+        if definition is IDENTITY and clip is None:
+            h, own = gradient, None
+            sums = _GRADIENT_SUMS((gradient, output), (mean,), axis=1)
+            assert sums is not None
+            affine, totals = sums[1], list[Tensor | None]()
+        else:
+            h, affine, totals = definition.backward(gradient, output, parameters, scalars, before=before)
+            own = h
         d_factor, d_beta = affine
         count = output.numel() // output.shape[1]
         slope = factor * inverse.square() * d_factor
         d_divisor = None if divisor is None else slope * divisor * -eps
         vectors = mean, factor, factor * d_beta / -count, slope / -count
-        found = _COMBINE((h, output), vectors, axis=1, out=h)
+        found = _COMBINE((h, output), vectors, axis=1, out=own)
         assert found is not None
         d_bias = torch.zeros_like(mean) if ctx.has_bias else None  # it cancels; weight decay still wants it
         rest = [None] * (len(parameters) - len(totals))

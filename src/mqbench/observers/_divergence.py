@@ -10,6 +10,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from mqbench.observers._binning import number_in_bins
 from mqbench.observers._search import COUNT, Candidates, portions
 from mqbench.observers._statistic import blocks
 
@@ -138,10 +139,14 @@ def counts_of(rows: Tensor, candidates: Candidates) -> Tensor:
 
     The integers are int32 if sums of them, times 2^12, are.
     """
-    per_width = width_of(candidates).reciprocal()[:, None]
-    offset = 1 - candidates.lo[:, None] * per_width
+    per_width = width_of(candidates).reciprocal()
+    offset = 1 - candidates.lo * per_width
     size = BINS + 1
     dtype = torch.int32 if rows.shape[1] < 1 << (30 - SHIFT) else torch.int64
+    at_once = number_in_bins(rows, per_width, offset, BINS)
+    if at_once is not None:
+        return at_once.to(dtype)
+    per_width, offset = per_width[:, None], offset[:, None]
     found = torch.zeros(len(rows), size, dtype=dtype, device=rows.device)
     for channels, pieces in blocks(rows):
         for piece in pieces:

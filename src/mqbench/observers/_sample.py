@@ -7,7 +7,7 @@ from torch import Tensor
 
 from mqbench.observers._base import Observer
 from mqbench.observers._histogram import Histogram, cells_for
-from mqbench.observers._statistic import Piece, Statistic, scan
+from mqbench.observers._statistic import Piece, Statistic, range_of, scan
 from mqbench.scheme import QParams
 
 MAX_VALUES = 1 << 18
@@ -32,8 +32,8 @@ class Sample(Statistic):
             self.histogram.add(piece)
 
     def add_all(self, rows: Tensor) -> tuple[Tensor, Tensor] | None:
-        """Count all values at once, if they are not kept and there is a way."""
-        return None if self.histogram is None else self.histogram.add_all(rows)
+        """Count all values at once, if there is a way; what is kept is kept already."""
+        return range_of(rows) if self.histogram is None else self.histogram.add_all(rows)
 
     def merge(self, later: "Sample") -> None:
         """Keep the values of both while they are few."""

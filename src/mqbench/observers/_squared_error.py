@@ -11,6 +11,7 @@ A histogram gives G, with the density even within a cell.
 import torch
 from torch import Tensor
 
+from mqbench.observers._binning import rounding_error
 from mqbench.observers._curve import Curve
 from mqbench.observers._search import COUNT, Candidates, Loss, portions
 
@@ -21,16 +22,20 @@ FLOAT32_BITS = 8  # up to here a float32 tells x/s to a ten-thousandth
 def loss_of_values(rows: Tensor, candidates: Candidates) -> Loss:
     """The squared error of ``rows`` [channels, values], summed."""
     scheme, found = candidates.scheme, candidates.qparams
-    if scheme.bits > FLOAT32_BITS:
-        rows = rows.double()
+    exact = scheme.bits > FLOAT32_BITS
 
     def loss(pairs: Tensor) -> Tensor:
         channel, scale = pairs // COUNT, found.scale.take(pairs)
+        grid = scheme.quant_min, scheme.quant_max
+        at_once = rounding_error(rows, channel, scale, found.zero_point.take(pairs), grid, exact)
+        if at_once is not None:
+            return at_once * scale.square()
+        wide = rows.double() if exact else rows
         per_scale, zero_point = (
-            part[:, None].to(rows.dtype) for part in (1 / scale, found.zero_point.take(pairs))
+            part[:, None].to(wide.dtype) for part in (1 / scale, found.zero_point.take(pairs))
         )
         error = torch.zeros_like(scale)
-        for values in rows.split(PIECE, dim=1):
+        for values in wide.split(PIECE, dim=1):
             for some in portions(len(pairs), values.shape[1], PIECE):
                 place = values.index_select(0, channel[some]).mul_(per_scale[some])
                 if not scheme.symmetric:  # rounding before or after z differs at ties alone: the same error

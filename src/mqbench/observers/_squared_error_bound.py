@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from mqbench.observers._binning import spread_in_bins
 from mqbench.observers._curve import Curve
 from mqbench.observers._search import Candidates
 from mqbench.observers._statistic import blocks
@@ -90,8 +91,24 @@ def _joined(rows: Tensor, candidates: Candidates) -> Tensor:
     found, scheme = candidates.qparams, candidates.scheme
     levels = 1 << scheme.bits
     unit, zero = found.scale[:, 0], found.zero_point[:, 0] - scheme.quant_min
-    per_bin = (BINS / levels / unit)[:, None].to(rows.dtype)
-    offset = ((zero + 0.5) * (BINS / levels))[:, None].to(rows.dtype)
+    features, spread = _spread(rows, BINS / levels / unit, (zero + 0.5) * (BINS / levels))
+    error = torch.empty_like(found.scale)
+    for one in zero.unique().tolist():
+        same = zero == one
+        error[same] = (features[same] @ _coefficients(levels, int(one)).to(features)).double()
+    known = spread - ROUNDING * rows.shape[1]
+    error.add_((known * (levels / BINS) ** 2)[:, None]).mul_(unit.square()[:, None])
+    # a scale at its floor, or a zero point that is a tie, is not what the coefficients are for
+    usual = (found.scale / unit[:, None] - candidates.ratio).abs() < 1e-9
+    return error.where(usual & (found.zero_point == found.zero_point[:, :1]), 0).clamp_min_(0)
+
+
+def _spread(rows: Tensor, per_bin: Tensor, offset: Tensor) -> tuple[Tensor, Tensor]:
+    """Numbers and sums of distances, ``[channels, 2 BINS]``, and the sum of their squares, in bins."""
+    at_once = spread_in_bins(rows, per_bin, offset, BINS)
+    if at_once is not None:
+        return at_once
+    per_bin, offset = per_bin[:, None].to(rows.dtype), offset[:, None].to(rows.dtype)
     features = torch.zeros(len(rows), 2 * BINS, device=rows.device)
     spread = torch.zeros(len(rows), dtype=torch.float64, device=rows.device)
     for channels, pieces in blocks(rows):
@@ -102,15 +119,7 @@ def _joined(rows: Tensor, candidates: Candidates) -> Tensor:
             spread[channels] += torch.linalg.vector_norm(distance, dim=1).double().square_()
             features[channels, :BINS] += _tally(cell, BINS)
             features[channels, BINS:] += _tally(cell, BINS, distance)
-    error = torch.empty_like(found.scale)
-    for one in zero.unique().tolist():
-        same = zero == one
-        error[same] = (features[same] @ _coefficients(levels, int(one)).to(features)).double()
-    known = spread - ROUNDING * rows.shape[1]
-    error.add_((known * (levels / BINS) ** 2)[:, None]).mul_(unit.square()[:, None])
-    # a scale at its floor, or a zero point that is a tie, is not what the coefficients are for
-    usual = (found.scale / unit[:, None] - candidates.ratio).abs() < 1e-9
-    return error.where(usual & (found.zero_point == found.zero_point[:, :1]), 0).clamp_min_(0)
+    return features, spread
 
 
 @lru_cache(maxsize=64)

@@ -9,6 +9,8 @@ from typing import Self
 import torch
 from torch import Tensor
 
+from mqbench.observers._moments import Kind, summarise
+
 BLOCK = 1 << 16  # values that a CPU works on at once: they and two or three temporaries stay in the cache
 
 LARGE = 1e15  # the square of 2^16 times as much is still a float32
@@ -69,9 +71,15 @@ def blocks(rows: Tensor, size: int | None = None) -> Iterator[tuple[slice, list[
         yield some, list(rows[some].split(size, dim=1))
 
 
+def range_of(rows: Tensor) -> tuple[Tensor, Tensor] | None:
+    """Smallest and largest of each row by a compiled pass, NaN if one is not finite; None without such a pass."""
+    found = summarise(rows, Kind.RANGE)
+    return None if found is None else (found.lo, found.hi)
+
+
 def scan(rows: Tensor, statistic: Statistic | None) -> tuple[Tensor, Tensor] | None:
     """Show every value to ``statistic``; smallest and largest of each row, or None if one is not finite."""
-    at_once = None if statistic is None else statistic.add_all(rows)
+    at_once = range_of(rows) if statistic is None else statistic.add_all(rows)
     if at_once is not None:
         return at_once if all(bool(end.isfinite().all()) for end in at_once) else None
     ranges = []

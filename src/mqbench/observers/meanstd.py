@@ -13,6 +13,7 @@ from torch import Tensor
 
 from mqbench.functional import range_to_qparams
 from mqbench.observers._base import Observer
+from mqbench.observers._moments import Kind, summarise
 from mqbench.observers._statistic import Piece, Statistic
 from mqbench.scheme import QParams
 
@@ -35,6 +36,15 @@ class Moments(Statistic):
         rest = deviation.sum(dim=1).double() / fresh
         square = torch.linalg.vecdot(deviation, deviation).double() - fresh * rest.square()
         self._join(piece.channels, torch.full_like(rest, fresh), centre + rest, square.clamp_min(0))
+
+    def add_all(self, rows: Tensor) -> tuple[Tensor, Tensor] | None:
+        """Take the moments of all values in one compiled pass, if there is one."""
+        found = summarise(rows, Kind.MOMENTS)
+        if found is None:
+            return None
+        self.mean, self.square = found.first, found.square
+        self.number = torch.full_like(self.mean, rows.shape[1])
+        return found.lo, found.hi
 
     def merge(self, later: Self) -> None:
         """Merge two batches."""

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from mqbench.functional import deployed_scale
 from mqbench.observers._base import Observer
+from mqbench.observers._moments import Kind, summarise
 from mqbench.observers._statistic import Piece, Statistic
 from mqbench.scheme import QParams
 
@@ -28,6 +29,14 @@ class Magnitude(Statistic):
         values = piece.summable()
         magnitude = values if piece.low >= 0 else values.abs()
         self.total[piece.channels] += magnitude.sum(dim=1)
+
+    def add_all(self, rows: Tensor) -> tuple[Tensor, Tensor] | None:
+        """Add up all values in one compiled pass, if there is one."""
+        found = summarise(rows, Kind.MAGNITUDE)
+        if found is None:
+            return None
+        self.total = found.first
+        return found.lo, found.hi
 
     def merge(self, later: Self) -> None:
         """Add up two batches."""
