@@ -89,7 +89,9 @@ class SlurmPool:
         """Records of the tasks, as they are made."""
         running: dict[Task, _Job] = {}
         deaths: Counter[Task] = Counter()
+        stores: set[str] = set()
         while self._fill(running, tasks, listener) or running:
+            stores |= {task.store for task in running}
             for task, job in list(running.items()):
                 if (record := job.record()) is not None:
                     del running[task]
@@ -105,6 +107,8 @@ class SlurmPool:
                         job.forget(keep_logs=True)
                         yield record_death(task, f"its job was lost {_TRIES} times; logs in {job.folder}")
             time.sleep(_POLL_SECONDS / 2)
+        for store in stores:
+            _forget_recorded(Store(store))
 
     def _fill(self, running: "dict[Task, _Job]", tasks: Iterator[Task | None], listener: Listener) -> bool:
         while len(running) < self.jobs:
@@ -207,9 +211,12 @@ class Work:
 
     def __call__(self, task: Task) -> None:
         """Make the record, which goes to the store, unless another job is at it."""
-        with Claims(_folder(task).parent) as claims:
+        jobs = _folder(task).parent
+        with Claims(jobs) as claims:
             if claims.take(task.setting.key):
                 perform(task, _ignore)
+        with suppress(OSError):  # it is not empty; the driver may have seen the record and gone before the claim was
+            jobs.parent.rmdir()
 
     def checkpoint(self, task: Task) -> Any:
         """The same again: the run goes on from its own checkpoint."""
@@ -222,10 +229,25 @@ def _ignore(event: Event) -> None:
     pass
 
 
+def _forget_recorded(store: Store) -> None:
+    """Remove what is known of jobs that made their record after their driver had died, before another looked."""
+    jobs = _jobs(store)
+    for folder in [path.parent for path in jobs.glob(f"*/{_ID}")]:
+        record = store.get(folder.name)
+        if record is not None and record.outcome != "failed":
+            shutil.rmtree(folder, ignore_errors=True)
+    for empty in (jobs, jobs.parent):
+        with suppress(OSError):
+            empty.rmdir()
+
+
 def _folder(task: Task) -> Path:
     """Where submitit keeps the job of a task."""
-    scratch = Store(task.store).scratch(task.setting.key)
-    return Path(os.path.abspath(scratch.parent)) / "jobs" / task.setting.key
+    return _jobs(Store(task.store)) / task.setting.key
+
+
+def _jobs(store: Store) -> Path:
+    return Path(os.path.abspath(store.scratch("-").parent)) / "jobs"
 
 
 EXECUTOR = Slurm
