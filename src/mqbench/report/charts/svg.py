@@ -44,6 +44,11 @@ def text(content: object, x: float, y: float, **attributes: object) -> str:
     return element("text", escape(str(content), quote=False), x=x, y=y, **attributes)
 
 
+def hover(content: str) -> str:
+    """What is said of an element that the pointer rests on."""
+    return element("title", escape(content, quote=False))
+
+
 def path(points: list[tuple[float, float]], **attributes: object) -> str:
     """A line through points."""
     return element("path", d="M" + "L".join(f"{number(x)} {number(y)}" for x, y in points), **attributes)
