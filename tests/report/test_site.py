@@ -332,3 +332,18 @@ def test_the_wheel_has_templates_and_assets() -> None:
         check=False,
     )
     assert ignored.stdout == ""
+
+
+def test_the_figure_of_the_docs_can_be_added(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "report.md").read_text(encoding="utf-8")
+    example = re.search(r"```python\n(.*?)```", page, re.DOTALL)
+    assert example
+    file = tmp_path / "time_of_runs.py"
+    file.write_text(example[1])
+    fill(tmp_path / "runs", table(), beside=False)
+    command = [sys.executable, "-m", "mqbench"]
+    for words in (["report"], ["draw", "time_of_runs", "-o", "pictures"]):
+        subprocess.run([*command, *words, "--load", str(file)], cwd=tmp_path, env=environment(), check=True)
+    assert "Accuracy over time" in (tmp_path / "site" / "time_of_runs.html").read_text()
+    assert 'href="time_of_runs.html"' in (tmp_path / "site" / "index.html").read_text()
+    assert (tmp_path / "pictures" / "time_of_runs-accuracy-over-time.svg").exists()
