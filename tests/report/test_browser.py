@@ -12,6 +12,7 @@ from small_store import fill, made, measure, table
 
 from mqbench.report.reading import Reader
 from mqbench.report.site import Site
+from mqbench.store import Store
 
 playwright = pytest.importorskip("playwright.sync_api", reason="no playwright; pip install 'mqbench[dev]'")
 CHROMIUM = os.environ.get("MQBENCH_CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
@@ -120,6 +121,22 @@ def test_filtering(tab: Any, site: Path) -> None:
     assert len(column(tab, 1)) == every
     tab.get_by_role("searchbox", name="Words").fill("PACT fbgemm")
     assert column(tab, 1) == ["pact"]
+
+
+def test_of_many_rows_the_first_are_shown(tab: Any, site: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mqbench.report.pages.leaderboard.ROWS", 3)
+    Site(Reader(Store(site.parent / "runs")).read()).build(site.parent / "short")
+    tab.goto((site.parent / "short" / "leaderboard.html").as_uri())
+    said = tab.locator("output")
+    assert (len(column(tab, 1)), said.inner_text()) == (3, "the first 3 of 11 that fit, of 11 rows")
+    tab.get_by_role("button", name="Accuracy").click()
+    assert [text[:4] for text in column(tab, 4)] == ["71.0", "70.1", "70.0"]
+    tab.get_by_role("combobox", name="Backend").select_option("fbgemm")
+    assert (len(column(tab, 1)), said.inner_text()) == (3, "3 of 11 rows")
+    tab.get_by_role("combobox", name="Backend").select_option("")
+    tab.get_by_role("button", name="Show all rows").click()
+    assert (len(column(tab, 1)), said.inner_text()) == (11, "11 of 11 rows")
+    assert not tab.get_by_role("button", name="Show all rows").is_visible()
 
 
 def test_from_the_overview_to_a_run_by_keyboard_and_link(tab: Any, site: Path) -> None:

@@ -25,8 +25,8 @@ DASHES = ("", "7 3", "2 3", "9 3 2 3")
 
 
 def number(value: float) -> str:
-    """A coordinate: two decimals are a hundredth of a pixel."""
-    return f"{value:.2f}".rstrip("0").rstrip(".")
+    """A coordinate, to a tenth of a pixel or better."""
+    return f"{value:.4g}"
 
 
 def element(name: str, content: str = "", /, **attributes: object) -> str:

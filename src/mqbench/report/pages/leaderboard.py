@@ -9,6 +9,7 @@ from mqbench.report.families import backend_name
 from mqbench.report.pages._base import Page
 from mqbench.report.table import TITLES
 
+ROWS = 200  # that are laid out at first
 _OF_NETWORK = ("architecture", "dataset", "algorithm", "backend", "weight_bits", "activation_bits")
 
 
@@ -16,6 +17,7 @@ def _values(context: Context) -> dict[str, Any]:
     entries = context.entries
     return {
         "entries": entries,
+        "most": ROWS,
         "titles": TITLES,
         "others": any(entry.other for entry in entries),
         "deployability": {n: d for n, d in DEPLOYABILITY.items() if any(e.label == n for e in entries)},
