@@ -20,13 +20,11 @@ class Frame:
     Args:
         menu: file and name of each page.
         store: where the records lie.
-        records: how many.
         live: seconds after which open pages load themselves again; None for a report that stays.
     """
 
     menu: tuple[tuple[str, str], ...]
     store: str
-    records: int
     live: int | None = None
 
     def render(self, template: str, **values: Any) -> str:
@@ -61,7 +59,7 @@ class Frame:
             run=False,
             up="",
             store=self.store,
-            about=f"{self.records:,} records of {Path(self.store).name or self.store}",
-            foot=f"mqbench {mqbench.__version__}, from the records of {Path(self.store).name or self.store}.",
+            about=f"records of {Path(self.store).name or self.store}",
+            foot=f"mqbench {mqbench.__version__}. No page of this report needs a network.",
         )
         return environment

@@ -28,18 +28,40 @@ def _ranking(context: Context) -> Iterator[str]:
     if every and not several:
         yield "No two algorithms ran with all else equal, so there is nothing to compare."
     for name, runs in several[:_NAMED]:
-        stability = metrics.rank_stability(runs, resamples=_RESAMPLES)
+        comparable, left_out = _comparable(runs)
+        stability = metrics.rank_stability(comparable, resamples=_RESAMPLES)
         if stability is None:
             yield f"{name}: {_too_little(runs)}"
             continue
+        but = f" {', '.join(left_out)} ran in fewer cells." if left_out else ""
         first, second = stability.ranking[0], stability.ranking[1]
         again = 100 * stability.first_again
         certain = "firmly" if again >= 95 else "most of the time" if again >= 75 else "by luck of the seeds"
         yield (
             f"{name}: {first} comes first, {certain}: by the mean of {_count(stability.cells, 'common cell')} it leads "
             f"{second}, and it is first again in {again:.0f} % of the draws from the {stability.seeds} seeds. "
-            f"The order is {', '.join(stability.ranking)}."
+            f"The order is {', '.join(stability.ranking)}.{but}"
         )
+
+
+def _comparable(runs: Sequence[Record]) -> tuple[list[Record], list[str]]:
+    """The runs of the algorithms that have two seeds in most cells, in these cells; and the other algorithms."""
+    cells: dict[object, dict[str, list[Record]]] = {}
+    for run in runs:
+        if metrics.accuracy(run) is not None:
+            place = run.setting.model_copy(update={"algorithm": "", "seed": 0})
+            cells.setdefault(place, {}).setdefault(run.setting.algorithm, []).append(run)
+    covered = Counter(name for cell in cells.values() for name, own in cell.items() if len(own) > 1)
+    most = max(covered.values(), default=0)
+    names = {name for name, count in covered.items() if count == most}
+    found = [
+        run
+        for cell in cells.values()
+        for name, own in cell.items()
+        if name in names and len(own) > 1
+        for run in own
+    ]
+    return found, sorted({run.setting.algorithm for run in runs} - names)
 
 
 def _too_little(runs: Sequence[Record]) -> str:

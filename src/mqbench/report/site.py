@@ -51,7 +51,6 @@ class Site:
         self.frame = Frame(
             menu=tuple((page.file, page.menu) for page in self.menu),
             store=str(context.store.root),
-            records=len(context.records),
             live=live,
         )
 
@@ -133,9 +132,7 @@ class Site:
         """Of the code and the frame of the pages."""
         files = sorted(path for path in HERE.rglob("*") if path.suffix in (".py", ".html", ".css", ".js"))
         code = _digest(*(path.read_text(encoding="utf-8") for path in files))
-        return _digest(
-            mqbench.__version__, code, repr((self.frame.menu, self.frame.store, self.frame.records))
-        )
+        return _digest(mqbench.__version__, code, repr((self.frame.menu, self.frame.store)))
 
 
 def check(output: Path) -> dict[str, str]:

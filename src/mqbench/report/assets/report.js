@@ -26,6 +26,7 @@
   const state = () => new URLSearchParams(location.hash.slice(1));
   const remember = (name, value) => {
     const now = state();
+    if ((now.get(name) ?? "") === (value || "")) return;
     if (value) now.set(name, value); else now.delete(name);
     history.replaceState(null, "", now.size ? "#" + now : location.pathname + location.search);
   };
@@ -48,6 +49,7 @@
       if (i === column) head.setAttribute("aria-sort", up ? "ascending" : "descending");
       else head.removeAttribute("aria-sort");
     }
+    table.dispatchEvent(new Event("sorted"));
   };
 
   const sortable = (table) => {
@@ -71,19 +73,26 @@
 
   const filters = (form) => {
     // form.dataset would be the field of that name
-    const rows = [...document.getElementById(form.getAttribute("data-table")).tBodies[0].rows];
+    const table = document.getElementById(form.getAttribute("data-table"));
     const said = form.querySelector("output");
+    const more = form.querySelector("button[type=button]");
+    let most = Number(table.dataset.most);
     const apply = () => {
       const asked = [...new FormData(form)].filter(([, value]) => value.trim() !== "");
-      let shown = 0;
+      const rows = table.tBodies[0].rows;
+      let found = 0;
       for (const row of rows) {
         const fits = asked.every(([name, value]) => name === "text"
           ? value.toLowerCase().split(/\s+/).every((word) => row.textContent.toLowerCase().includes(word))
           : row.dataset[name] === value);
-        row.hidden = !fits;
-        shown += fits;
+        found += fits;
+        // a browser takes seconds to lay out thousands of rows, and nobody reads them
+        const shown = fits && found <= most;
+        if (row.hidden === shown) row.hidden = !shown;
       }
-      said.textContent = shown + " of " + rows.length + " rows";
+      more.hidden = found <= most;
+      said.textContent = (found > most ? "the first " + most + " of " + found + " that fit, of " : found + " of ")
+        + rows.length + " rows";
       for (const field of form.elements) if (field.name) remember(field.name, field.value.trim());
     };
     for (const field of form.elements) {
@@ -91,6 +100,8 @@
       if (wanted) field.value = wanted;
     }
     form.addEventListener("input", apply);
+    table.addEventListener("sorted", apply);
+    more.addEventListener("click", () => { most = Infinity; apply(); });
     form.addEventListener("reset", () => setTimeout(apply));
     form.addEventListener("submit", (event) => event.preventDefault());
     apply();

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from mqbench.report.charts.frame import Frame
 from mqbench.report.charts.scale import covering
-from mqbench.report.charts.svg import drawing, element, series, text
+from mqbench.report.charts.svg import drawing, element, hover, series, text
 
 Key = tuple[str, str]
 
@@ -29,13 +29,13 @@ def dots(
                 continue
             x = middle + (n - (len(names) - 1) / 2) * slot
             at = frame.y(value)
-            hover = element("title", f"{group}, {name}: {value:.2f}")
+            said = hover(f"{group}, {name}: {value:.2f}")
             mark = element("line", x1=x, x2=x, y1=frame.y.start, y2=at, class_="whisker", opacity=0.35)
-            parts.append(element("g", hover + mark + _mark(n, x, at), class_=series(n)[0]))
+            parts.append(element("g", said + mark + _mark(n, x, at), class_=series(n)[0]))
     for n, name in enumerate(names):
         x, y0 = 64.0 + (n % 5) * 105.0, frame.y.start + 42 + 20 * (n // 5)
-        said = text(name, x + 10, y0 + 4, class_="series")
-        parts.append(element("g", _mark(n, x, y0) + said, class_=series(n)[0]))
+        named = text(name, x + 10, y0 + 4, class_="series")
+        parts.append(element("g", _mark(n, x, y0) + named, class_=series(n)[0]))
     return drawing("".join(parts), max(width, 64.0 + 105.0 * min(len(names), 5)), frame.height, says)
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from mqbench.report.charts.frame import Frame, apart
 from mqbench.report.charts.scale import covering
-from mqbench.report.charts.svg import drawing, element, number, path, series, text
+from mqbench.report.charts.svg import drawing, element, hover, number, path, series, text
 
 _PITCH = 22.0
 
@@ -37,14 +37,15 @@ def distributions(layers: Sequence[Distribution], *, y: str, says: str) -> str:
     parts = [frame.axes("", y, x_ticks=False), _names(frame, [layer.name for layer in layers])]
     for index, layer in enumerate(layers):
         middle = frame.x(index + 0.5)
-        hover = element("title", f"{layer.name}: {layer.low:.3g} to {layer.high:.3g}, clipped to "
-                        f"{layer.clip[0]:.3g} to {layer.clip[1]:.3g}")  # fmt: skip
+        said = hover(
+            f"{layer.name}: {layer.low:.3g} to {layer.high:.3g}, clipped to {layer.clip[0]:.3g} to {layer.clip[1]:.3g}"
+        )
         marks = "".join(
             element("line", x1=middle - 8, x2=middle + 8, y1=frame.y(v), y2=frame.y(v), class_="whisker")
             for v in layer.clip
         )
         violin = element("path", d=_violin(frame, middle, layer), class_="area")
-        parts.append(element("g", hover + violin, class_="s0") + element("g", marks, class_="s1"))
+        parts.append(element("g", said + violin, class_="s0") + element("g", marks, class_="s1"))
     return drawing("".join(parts), frame.width, frame.height, says)
 
 

@@ -31,9 +31,8 @@ class Scale:
             step = _step((self.high - self.low) / count)
             first = math.ceil(self.low / step - 1e-9)
             found = [round((first + i) * step, 10) for i in range(4 * count)]
-        return [
-            tick for tick in found if self.low * (1 - 1e-9) <= tick <= self.high + 1e-9 * abs(self.high)
-        ] or [self.low]
+        room = 1e-9 * self.low if self.log else 1e-6 * (self.high - self.low)
+        return [tick for tick in found if self.low - room <= tick <= self.high + room] or [self.low]
 
 
 def covering(values: Iterable[float], margin: float = 0.05) -> tuple[float, float]:

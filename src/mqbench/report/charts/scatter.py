@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from mqbench.report.charts.frame import Frame
 from mqbench.report.charts.scale import covering
-from mqbench.report.charts.svg import drawing, element, path, series, text
+from mqbench.report.charts.svg import drawing, element, hover, path, series, text
 
 _Box = tuple[float, float, float, float]  # left, top, width, height
 
@@ -49,10 +49,10 @@ def scatter(points: Sequence[Point], *, x: str, y: str, says: str) -> str:
     taken: list[_Box] = [(frame.x(p.x) - 5, frame.y(p.y) - 5, 10.0, 10.0) for p in points]
     for point in sorted(points, key=lambda p: p not in best):
         px, py = frame.x(point.x), frame.y(point.y)
-        hover = element("title", f"{point.name}, {point.series}: {point.x:.2f} ms, {point.y:.2f} %")
+        pointed = hover(f"{point.name}, {point.series}: {point.x:.2f} ms, {point.y:.2f} %")
         shape = element("circle", cx=px, cy=py, r=5, class_="dot" if point in best else "ring")
         said = _said(point.name, px, py, taken, frame)
-        parts.append(element("g", hover + shape + said, class_=series(names.index(point.series))[0]))
+        parts.append(element("g", pointed + shape + said, class_=series(names.index(point.series))[0]))
     for n, name in enumerate(names):
         at, y0 = 64.0 + n * 150.0, frame.height - 10
         mark = element("circle", cx=at, cy=y0 - 4, r=5, class_="dot")

@@ -25,8 +25,8 @@ DASHES = ("", "7 3", "2 3", "9 3 2 3")
 
 
 def number(value: float) -> str:
-    """A coordinate: two decimals are a hundredth of a pixel."""
-    return f"{value:.2f}".rstrip("0").rstrip(".")
+    """A coordinate, to a tenth of a pixel or better."""
+    return f"{value:.4g}"
 
 
 def element(name: str, content: str = "", /, **attributes: object) -> str:
@@ -42,6 +42,11 @@ def element(name: str, content: str = "", /, **attributes: object) -> str:
 def text(content: object, x: float, y: float, **attributes: object) -> str:
     """Text with its anchor at a point."""
     return element("text", escape(str(content), quote=False), x=x, y=y, **attributes)
+
+
+def hover(content: str) -> str:
+    """What is said of an element that the pointer rests on."""
+    return element("title", escape(content, quote=False))
 
 
 def path(points: list[tuple[float, float]], **attributes: object) -> str:

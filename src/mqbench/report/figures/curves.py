@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from mqbench.report.charts.lines import Line, lines
 from mqbench.report.context import Context
-from mqbench.report.diagnostics import Curve, smoothed
+from mqbench.report.diagnostics import Curve
 from mqbench.report.families import families
 from mqbench.report.figures._base import Figure
 from mqbench.report.picture import Picture
@@ -57,8 +57,8 @@ def tested(name: str, curve: Curve, calibrated: float | None) -> Line:
     """The test accuracies of a run, from what it was worth before the training on."""
     if calibrated is None:
         return Line(name=name, x=curve.x, y=curve.test_ema, raw=curve.test)
-    raw = [calibrated, *curve.test]
-    return Line(name=name, x=[0, *curve.x], y=smoothed(raw), raw=raw)
+    # what was there before the training is no look at it, and is not smoothed with them
+    return Line(name=name, x=[0, *curve.x], y=[calibrated, *curve.test_ema], raw=[calibrated, *curve.test])
 
 
 FIGURE = Figure(
