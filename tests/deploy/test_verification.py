@@ -142,7 +142,7 @@ def faulty(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
     )
     engine = replace(module.RUNTIME, open=_Faulty, form="", faults=(fault,))
     monkeypatch.setattr(module, "RUNTIME", engine)
-    original = replace(engine, open=module._Session, form="onnxruntime")
+    original = replace(engine, open=module.OnnxSession, form="onnxruntime")
     monkeypatch.setattr(_Faulty, "__init__", _with_engine(_Faulty.__init__, original))
     return "onnxruntime"
 
