@@ -211,7 +211,7 @@ def test_qnn_refuses_zero_points_of_channels() -> None:
     [
         ("basic", "snpe", 8, "torch_onednn", "takes symmetric weights"),
         ("basic", "acl", 8, "torch_fbgemm", "graph 1 leaves the output of stem.0 in float"),
-        ("basic", "acl", 8, "tvm", "float islands need graph=3"),
+        ("basic", "acl", 8, "tvm", "it takes graph 3"),
         ("basic", "fbgemm", 16, "torch_fbgemm", "up to 8 bits"),
     ],
 )
