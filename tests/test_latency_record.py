@@ -9,6 +9,7 @@ from rich.console import Console
 from mqbench.cli import main
 from mqbench.errors import StoreError
 from mqbench.latency_record import LatencyRecord, LatencySetting, Precision, latency_records, put_latency
+from mqbench.merge import merge
 from mqbench.report.latency import latency_rows, latency_table
 from mqbench.store import Store
 
@@ -43,6 +44,24 @@ def test_round_trip_and_replacement(tmp_path: Path) -> None:
     assert (found["int8"].median, found["int8"].spread) == (4.5, 1.0)
     assert list(store) == []  # not mistaken for runs
     assert [p.name for p in (tmp_path / "runs" / "latency").iterdir() if p.name.startswith(".")] == []
+
+
+def test_stores_at_a_url_and_merging(tmp_path: Path) -> None:
+    pytest.importorskip("fsspec")
+    far = Store(f"memory://{tmp_path.name}/latencies")
+    put_latency(far, record("int8", (3.0,)))
+    put_latency(far, record("int8", (2.0,)))
+    assert [r.milliseconds for r in latency_records(far)] == [(2.0,)]
+    assert list(far) == []
+    far.clean()
+    near = Store(tmp_path / "runs")
+    put_latency(near, record("int8", (9.0,)))
+    put_latency(far, record("float", (8.0,)))
+    merge([far], near)
+    assert {r.setting.precision: r.milliseconds for r in latency_records(near)} == {
+        "int8": (9.0,),
+        "float": (8.0,),
+    }
 
 
 def test_key_is_of_the_setting_alone() -> None:

@@ -2,9 +2,7 @@
 
 import hashlib
 import json
-import os
 import statistics
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Literal
@@ -94,28 +92,11 @@ def put_latency(store: Store, record: LatencyRecord) -> Path:
     """Write a measurement to ``latency/<key>.json`` of a store; an older one of the same setting gives way.
 
     Raises:
-        StoreError: the folder cannot be written.
+        StoreError: the store cannot be written.
     """
-    if not isinstance(store.root, Path):
-        raise StoreError(f"latencies are kept in a folder, not at {store.root}")
-    store.check_writable()
-    folder = store.root / FOLDER
-    path = folder / f"{record.setting.key}.json"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        descriptor, temporary = tempfile.mkstemp(prefix=".new.", dir=folder)
-        try:
-            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-                file.write(record.model_dump_json(indent=1) + "\n")
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
-    except OSError as error:
-        raise StoreError(f"cannot write {path}: {error.strerror}") from error
-    return path
+    name = f"{record.setting.key}.json"
+    store.write_document(FOLDER, name, f"{record.model_dump_json(indent=1)}\n".encode())
+    return store.root / FOLDER / name
 
 
 def latency_records(store: Store) -> Iterator[LatencyRecord]:
@@ -124,11 +105,10 @@ def latency_records(store: Store) -> Iterator[LatencyRecord]:
     Raises:
         StoreError: one cannot be read, is damaged, or is of a newer version of this package.
     """
-    for path in sorted((store.root / FOLDER).glob("[0-9a-f]*.json")):
+    for name, content in store.documents(FOLDER).items():
+        path = store.root / FOLDER / name
         try:
-            fields = json.loads(path.read_bytes())
-        except OSError as error:
-            raise StoreError(f"cannot read {path}: {error.strerror}") from error
+            fields = json.loads(content)
         except ValueError as error:
             raise StoreError(f"damaged measurement {path}; remove it and measure again") from error
         if isinstance(fields, dict) and fields.get("schema_version", 0) > LATENCY_SCHEMA:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from mqbench.compare import beyond, differences
 from mqbench.errors import RequestError
+from mqbench.latency_record import latency_records, put_latency
 from mqbench.record import Record
 from mqbench.store import Store
 
@@ -25,7 +26,7 @@ class ContradictionError(RequestError):
 
 
 def merge(sources: Sequence[Store], target: Store, *, tolerance: float = 0.0) -> Merged:
-    """Put every record of the sources into the target, with its files.
+    """Put every record of the sources into the target, with its files, and every latency that it lacks.
 
     A finished record goes before a failed one. Of several finished ones that agree, the target's stays, or
     the first source's is taken. Nothing is written unless all of them agree.
@@ -70,6 +71,11 @@ def merge(sources: Sequence[Store], target: Store, *, tolerance: float = 0.0) ->
     new = [(record, place) for record, place in chosen.values() if place is not target]
     for record, place in new:
         target.put(record, place.attachments(record.setting), replace=True)
+    measured = {latency.setting for latency in latency_records(target)}
+    for latency in (latency for source in sources for latency in latency_records(source)):
+        if latency.setting not in measured:
+            put_latency(target, latency)
+            measured.add(latency.setting)
     return Merged(written=len(new), kept=len(chosen) - len(new), agreeing=len(agreeing))
 
 

@@ -21,7 +21,7 @@ from typing import Any
 from mqbench import record_file
 from mqbench.errors import StoreError
 from mqbench.record import Record, Setting
-from mqbench.store import Store
+from mqbench.store import KEY, Store
 
 FAILED = "failed.json"
 _DAY = 24 * 3600.0
@@ -107,6 +107,20 @@ class ObjectStore(Store):
                 for name in names.values():
                     self._fs.rm_file(self._path(key, name))
 
+    def write_document(self, folder: str, name: str, content: bytes) -> None:
+        """Put an object that is no record under a folder; one of that name gives way."""
+        with self._naming("write"):
+            self._fs.makedirs(self._path(folder), exist_ok=True)
+            self._fs.pipe_file(self._path(folder, name), content)
+
+    def documents(self, folder: str) -> dict[str, bytes]:
+        """Name to content of what `write_document` has put into a folder, by name."""
+        with self._naming("read"):
+            place = self._path(folder)
+            self._fs.invalidate_cache(place)
+            paths = sorted(self._fs.find(place)) if self._fs.exists(place) else []
+            return {path.rpartition("/")[2]: self._fs.cat_file(path) for path in paths}
+
     def notes(self) -> bytes:
         """None: nothing can be added to an object."""
         return b""
@@ -167,7 +181,7 @@ class ObjectStore(Store):
         paths = list(self._listing())
         for path in paths:
             key, _, name = path.removeprefix(self._prefix + "/").partition("/")
-            if not name or name in (record_file.RECORD, FAILED) or name in self._names(key).values():
+            if not KEY.fullmatch(key) or name in (record_file.RECORD, FAILED, *self._names(key).values()):
                 continue
             with self._naming("write"):
                 if time.time() - self._fs.modified(path).timestamp() > _DAY:

@@ -17,7 +17,7 @@ from mqbench.record import Record, Setting
 
 _DAY = 24 * 3600.0
 _LOCAL = "file://"
-_KEY = re.compile(r"[0-9a-f]{16}")
+KEY = re.compile(r"[0-9a-f]{16}")
 _LEFTOVER = re.compile(r"\.(?P<state>new|old)\.(?P<host>.+)\.(?P<pid>\d+)\.\w{8}\.(?P<key>[0-9a-f]{16})")
 
 
@@ -53,7 +53,7 @@ class Store:
     def __iter__(self) -> Iterator[Record]:
         """Every record, by key. Raises ``StoreError`` if the folder or a record cannot be read."""
         with self._naming("read"):
-            keys = sorted(entry.name for entry in self.root.iterdir() if _KEY.fullmatch(entry.name))
+            keys = sorted(entry.name for entry in self.root.iterdir() if KEY.fullmatch(entry.name))
         for key in keys:
             record = self.get(key)
             if record is not None:
@@ -82,7 +82,7 @@ class Store:
         """
         found, root = {}, os.fspath(self.root)
         with self._naming("read"):
-            keys = [entry.name for entry in os.scandir(root) if _KEY.fullmatch(entry.name)]
+            keys = [entry.name for entry in os.scandir(root) if KEY.fullmatch(entry.name)]
         for key in keys:
             try:
                 status = os.stat(f"{root}/{key}/{record_file.RECORD}")
@@ -107,6 +107,32 @@ class Store:
             hand.replace(self.root / name)
         except OSError:  # a folder of somebody else, or a full disk: the records are the truth anyway
             hand.unlink(missing_ok=True)
+
+    def write_document(self, folder: str, name: str, content: bytes) -> None:
+        """Put a file that is no record, and has a folder of its own, as a whole; one of that name gives way.
+
+        Raises:
+            StoreError: it cannot be written.
+        """
+        place = self.root / folder
+        new = place / f".{name}.{uuid.uuid4().hex[:8]}"
+        with self._naming("write"):
+            self.root.mkdir(exist_ok=True)
+            place.mkdir(exist_ok=True)
+            try:
+                with new.open("wb") as file:
+                    file.write(content)
+                    file.flush()
+                    os.fsync(file.fileno())
+                new.replace(place / name)
+            finally:
+                new.unlink(missing_ok=True)
+
+    def documents(self, folder: str) -> dict[str, bytes]:
+        """Name to content of what `write_document` has put into a folder, by name."""
+        with self._naming("read"):
+            found = sorted(path for path in (self.root / folder).glob("[!.]*") if path.is_file())
+            return {path.name: path.read_bytes() for path in found}
 
     def notes(self) -> bytes:
         """Lines of JSON that writers have left for the index."""

@@ -15,7 +15,7 @@ from mqbench.deploy.lowering import lower
 from mqbench.errors import IncompatibleError, RequestError
 from networks import Basic, images, trained
 
-ENGINES = {"openvino": "openvino", "tvm": "tvm"}  # whose module may be missing
+ENGINES = {"openvino": "openvino", "tvm": "tvm", "qnn": "onnxruntime_qnn"}  # whose module may be missing
 CASES = [
     ("basic", "fbgemm", 8, "torch_fbgemm"),
     ("basic", "fbgemm", 4, "torch_x86"),
@@ -178,6 +178,31 @@ def test_a_form_that_the_engine_does_not_read() -> None:
         engine("openvino").load(lower(converted("basic", "tvm")), options={"form": "tensorrt"})
 
 
+# -- Qualcomm's HTP, emulated ---------------------------------------------------------------------------
+
+
+def test_qnn_computes_the_setting_of_snpe() -> None:
+    found = verified(converted("basic", "snpe"), "qnn")
+    assert max(layer.local.max_steps for layer in found.layers) <= 2
+    assert min(layer.local.exact_fraction for layer in found.layers) > 0.8
+    assert {found.precision(x.name) for x in found.layers if x.kind in ("conv2d", "add")} == {"integer"}
+    assert not any(note.startswith("dropped ReLU") for note in found.notes)
+    (last,) = (node for node in found.nodes if "fc" in node.operations and node.kind.endswith("Gemm"))
+    assert last.precision == "float"  # its output has no quantizer
+
+
+def test_qnn_drops_a_relu_and_it_is_found() -> None:
+    found = verified(converted("concat", "tvm"), "qnn")
+    (note,) = (note for note in found.notes if note.startswith("dropped ReLU"))
+    assert "seen in" in note
+
+
+def test_qnn_refuses_zero_points_of_channels() -> None:
+    engine("qnn")
+    with pytest.raises(RequestError, match="qnn"):
+        verified(converted("basic", "fbgemm"), "qnn")
+
+
 # -- refusals --------------------------------------------------------------------------------------------
 
 
@@ -186,7 +211,7 @@ def test_a_form_that_the_engine_does_not_read() -> None:
     [
         ("basic", "snpe", 8, "torch_onednn", "takes symmetric weights"),
         ("basic", "acl", 8, "torch_fbgemm", "graph 1 leaves the output of stem.0 in float"),
-        ("basic", "acl", 8, "tvm", "float islands need graph=3"),
+        ("basic", "acl", 8, "tvm", "it takes graph 3"),
         ("basic", "fbgemm", 16, "torch_fbgemm", "up to 8 bits"),
     ],
 )

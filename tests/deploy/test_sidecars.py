@@ -1,17 +1,20 @@
 """Sidecars: what they say is what the network computes, and a file that is not of the format is refused."""
 
-import ast
 import json
+import os
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 import mqbench
 from deployed import converted
-from mqbench.deploy import exporters, quantized_network
+from mqbench.deploy import exporters, quantized_network, runtimes
 from mqbench.deploy.export import write_sidecar
 from mqbench.deploy.exporters._base import Exporter
 from mqbench.deploy.float_program import float_network
@@ -120,24 +123,40 @@ def test_amct_record(tmp_path: Path) -> None:
         written("acl", "snpe", tmp_path / "other")
 
 
+ALONE = """
+import sys
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from quantized_network import load
+
+x = load_file("x.safetensors")["x"]
+save_file({"y": load("model.fbgemm.safetensors")(x)}, "y.safetensors")
+assert not [name for name in sys.modules if name.partition(".")[0] == "mqbench"]
+"""
+
+
 def test_fbgemm_artifact_runs_without_this_package(tmp_path: Path) -> None:
+    """A folder, torch and safetensors are all that it takes; nothing is unpickled."""
     program, path = written("fbgemm", "fbgemm", tmp_path, "inverted", 7)
-    source = Path(str(quantized_network.__file__)).read_text()
-    imported = {
-        (node.module or "").partition(".")[0]
-        if isinstance(node, ast.ImportFrom)
-        else alias.name.partition(".")[0]
-        for node in ast.walk(ast.parse(source))
-        if isinstance(node, (ast.Import, ast.ImportFrom))
-        for alias in node.names
-    }
-    assert not [name for name in imported if name not in ("torch", "safetensors") and name == "mqbench"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["model.fbgemm.safetensors", "quantized_network.py"]
     x = images(3)
-    expected = mqbench.verify(program, [x], runtime="torch_fbgemm")
-    assert expected.exact_fraction == 1.0
-    reference = mqbench.to_integer(converted("inverted", "fbgemm", 7))
-    got = quantized_network.load(path)(x)
+    save_file({"x": x}, str(tmp_path / "x.safetensors"))
+    (tmp_path / "alone.py").write_text(ALONE)
+    blocker = tmp_path / "mqbench"  # so that an installed package would not be found either
+    blocker.mkdir()
+    (blocker / "__init__.py").write_text("raise ImportError('mqbench must not be needed')")
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    command = [sys.executable, "alone.py"]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    got = load_file(str(tmp_path / "y.safetensors"))["y"]
+    expected = runtimes["torch_fbgemm"].load(program).run(x)["fc"]  # type: ignore[index]
+    assert torch.equal(got, expected)
+    reference = mqbench.to_integer(program)
     torch.testing.assert_close(got, reference(x), rtol=1e-2, atol=1e-2)
+    assert mqbench.verify(program, [x], runtime="torch_fbgemm").exact_fraction == 1.0
     with pytest.raises(ValueError, match="no quantized engine 'cuda'"):
         quantized_network.load(path, engine="cuda")
 

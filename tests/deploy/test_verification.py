@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, fx
+from torch import Tensor, fx, nn
 
 import mqbench
 from deployed import NETWORKS, SETTINGS, WHOLE, converted
@@ -52,6 +52,18 @@ def check(d: fx.GraphModule, batches: Sequence[Any], backend: str) -> None:
 def test_onnxruntime_computes_the_integer_network(net: str, backend: str, bits: int) -> None:
     d = converted(net, backend, bits)
     check(d, [images(4, seed=3), images(1, seed=4)], backend)
+
+
+@pytest.mark.parametrize("backend", ["fbgemm", "acl"])
+def test_adaptive_pools_of_equal_windows(backend: str) -> None:
+    torch.manual_seed(0)
+    pools = nn.AdaptiveAvgPool2d((5, 1)), nn.AdaptiveAvgPool2d(4)
+    net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), pools[0], nn.Flatten(), nn.Linear(40, 4))
+    check(converted(net, backend), [images(4, seed=3)], backend)
+    with pytest.raises(
+        RequestError, match=r"adaptive pooling of \(10, 10\) to \(4, 4\) has overlapping windows"
+    ):
+        mqbench.verify(converted(nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), pools[1]), backend), [images()])
 
 
 @pytest.mark.parametrize(("architecture", "backend"), list(zip(ARCHITECTURES, SETTINGS, strict=True)))
@@ -142,7 +154,7 @@ def faulty(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
     )
     engine = replace(module.RUNTIME, open=_Faulty, form="", faults=(fault,))
     monkeypatch.setattr(module, "RUNTIME", engine)
-    original = replace(engine, open=module._Session, form="onnxruntime")
+    original = replace(engine, open=module.OnnxSession, form="onnxruntime")
     monkeypatch.setattr(_Faulty, "__init__", _with_engine(_Faulty.__init__, original))
     return "onnxruntime"
 

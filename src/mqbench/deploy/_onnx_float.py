@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mqbench.deploy._onnx_moves import argument, each
+from mqbench.deploy._patterns import even_windows
 from mqbench.deploy.program import Float, Ref
 from mqbench.errors import RequestError
 
@@ -149,9 +150,17 @@ def _mean(w: "Writer", op: Float) -> None:
 
 
 def _adaptive(w: "Writer", op: Float) -> None:
-    if any(n != 1 for n in argument(op, 1, "output_size")):
-        raise RequestError(f"{op.name}: adaptive pooling to {op.args[1]} has no ONNX form")
-    w.node("GlobalAveragePool", [_first(w, op)], op.name)
+    sizes = [int(n or 0) for n in w.program.values[op.inputs[0]].shape[2:]]
+    windows = even_windows(sizes, wanted := each(argument(op, 1, "output_size"), len(sizes)))
+    if all(n == 1 for n in wanted):
+        w.node("GlobalAveragePool", [_first(w, op)], op.name)
+        return
+    if windows is None:
+        raise RequestError(
+            f"{op.name}: adaptive pooling of {tuple(sizes)} to {tuple(wanted)} has overlapping windows, for which "
+            "there is no ONNX form"
+        )
+    w.node("AveragePool", [_first(w, op)], op.name, kernel_shape=windows, strides=windows)
 
 
 def _avg_pool(w: "Writer", op: Float) -> None:

@@ -1,6 +1,6 @@
 """What single nodes of a captured graph mean to the lowering: clips, zero padding, pooling, float calls."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -130,8 +130,15 @@ def pool(node: fx.Node) -> Callable[..., Combination] | None:
         if node.kwargs.get("dtype") is None and sorted(d % value.dim() for d in dims) == spatial:
             return partial(GlobalPool, keepdims=bool(argument(node, 2, "keepdim", False)))
     if name.startswith("adaptive_avg_pool"):
-        size: Any = node.args[1]
-        return GlobalPool if all(n == 1 for n in size) else None
+        size = _each(node.args[1], len(spatial))
+        if all(n == 1 for n in size):
+            return GlobalPool
+        windows = even_windows([int(value.shape[axis]) for axis in spatial], size)
+        return (
+            None
+            if windows is None
+            else partial(Pool, kernel=windows, stride=windows, padding=(0,) * len(spatial))
+        )
     if name.startswith("avg_pool"):
         kernel = _each(node.args[1], len(spatial))
         return partial(
@@ -143,6 +150,13 @@ def pool(node: fx.Node) -> Callable[..., Combination] | None:
             count_include_pad=bool(argument(node, 5, "count_include_pad", True)),
         )
     return None
+
+
+def even_windows(sizes: Sequence[int], wanted: Sequence[int]) -> tuple[int, ...] | None:
+    """The windows of an adaptive pool that cuts each axis into equal parts; None if its windows overlap."""
+    if any(size % n for size, n in zip(sizes, wanted, strict=True)):
+        return None
+    return tuple(size // n for size, n in zip(sizes, wanted, strict=True))
 
 
 def layer_options(

@@ -57,7 +57,9 @@ def export(
             warnings.warn(biases.about(rescaled), stacklevel=2)
     written = [onnx_file.write(program, path, form=name, opset=opset)]
     if sidecars:
-        written += [write_sidecar(program, exporter, path) for exporter in sidecars_of(program)]
+        for exporter in sidecars_of(program):
+            written.append(write_sidecar(program, exporter, path))
+            written += _loaders(exporter, written[-1].parent)
     return written
 
 
@@ -80,6 +82,8 @@ def sidecars_of(program: Program) -> list[str]:
 def write_sidecar(program: Program, exporter: str, model: str | Path) -> Path:
     """Write one sidecar beside an ONNX file, checked, atomically; returns its path.
 
+    What runs it by itself, where there is such a file, is copied beside it.
+
     Raises:
         RequestError: the format cannot express the network, or its check fails.
     """
@@ -90,4 +94,12 @@ def write_sidecar(program: Program, exporter: str, model: str | Path) -> Path:
     with whole_file(final) as sibling:
         chosen.write(program, sibling)
         chosen.check(program, sibling)
+    for loader in _loaders(exporter, final.parent):
+        with whole_file(loader) as sibling:
+            sibling.write_bytes(Path(__file__).with_name(loader.name).read_bytes())
     return final
+
+
+def _loaders(exporter: str, folder: Path) -> list[Path]:
+    chosen: Exporter = exporters[exporter]  # type: ignore[index]
+    return [folder / chosen.loader] if chosen.loader else []

@@ -53,8 +53,8 @@ def relax_form(program: Program, watch: Sequence[str] = ()) -> RelaxForm:
     for operation in program.operations:
         if type(operation) not in _WRITERS:
             raise IncompatibleError(
-                f"the Relax lowering is all-integer and has no {operation.kind} ({operation.name}); float islands need "
-                "graph=3"
+                f"the Relax lowering is all-integer and has no {operation.kind} ({operation.name}); it takes graph 3, "
+                "and no functions that stay in float"
             )
     writer = _Writer(program)
     return writer.write([*dict.fromkeys([*program.outputs, *watch])])

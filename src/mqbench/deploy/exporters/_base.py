@@ -16,6 +16,7 @@ class Exporter:
         backends: names of the backends whose export writes it by itself.
         write: (program, path) -> None. The path is a temporary sibling; renaming it is the caller's.
         check: (program, path) -> None, raises `RequestError` saying what is wrong with a file.
+        loader: a file of ``mqbench.deploy`` that runs the artifact by itself, copied beside it.
         extra: of this project, if it needs one: ``pip install 'mqbench[EXTRA]'``.
         source: where the format is documented.
         checked_by: how much the check is worth: "schema" (structure alone) or the tool that has read it.
@@ -25,6 +26,7 @@ class Exporter:
     backends: tuple[str, ...]
     write: Callable[[Program, Path], None]
     check: Callable[[Program, Path], None]
+    loader: str = ""
     extra: str = ""
     source: str = ""
     checked_by: str = "schema"

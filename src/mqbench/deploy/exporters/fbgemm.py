@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from mqbench.deploy.exporters._base import Exporter
 from mqbench.deploy.program import Program
@@ -23,7 +23,7 @@ def _write(program: Program, path: Path) -> None:
         "about": dict(program.description),
     }
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in form.tensors.items()}
-    save_file(tensors, str(path), metadata={"network": json.dumps(network, allow_nan=False)})
+    path.write_bytes(save(tensors, metadata={"network": json.dumps(network, allow_nan=False)}))
 
 
 def _check(program: Program, path: Path) -> None:
@@ -46,6 +46,7 @@ def _engine() -> str:
 EXPORTER = Exporter(
     suffix=".fbgemm.safetensors",
     backends=("fbgemm",),
+    loader="quantized_network.py",
     write=_write,
     check=_check,
     source="torch.ops.quantized",

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 
 from mqbench.deploy import bias as biases
 from mqbench.deploy.exporters._base import Exporter
@@ -27,7 +27,7 @@ def _write(program: Program, path: Path) -> None:
         "parameters": json.dumps(list(form.parameters)),
         "outputs": json.dumps(list(program.outputs)),
     }
-    save_file(form.parameters, str(path), metadata=header)
+    path.write_bytes(save(form.parameters, metadata=header))
 
 
 def load(path: str | Path) -> tuple[Any, dict[str, Any]]:

@@ -50,7 +50,11 @@ _INTEGER = re.compile(r"QLinear|QGemm|MatMulInteger|ConvInteger|QAttention|Dynam
 _SUFFIX = re.compile(r"(_token_\d+|_nhwc\w*|_out\d+|/\w+|\.(real|unclipped|clipped|kept|flat|flat_out))+$")
 
 
-class _Session(Session):
+class OnnxSession(Session):
+    """An ONNX file in ONNX Runtime, on its own CPU kernels."""
+
+    form = FORM
+
     def __init__(
         self,
         program: Program,
@@ -68,11 +72,11 @@ class _Session(Session):
         self._engine: Any = onnxruntime
         self._program, self._threads, self._options = program, threads, options
         model = read(file)
-        watch(model, program, watched, FORM)
+        watch(model, program, watched, self.form)
         self._bytes = model.SerializeToString()
         self._names = [*dict.fromkeys([*program.outputs, *watched])]
         self._session = self._open()
-        form: Form = forms[FORM]  # type: ignore[index]
+        form: Form = forms[self.form]  # type: ignore[index]
         grids = {name: program.grid(name) for name in self._names}
         self._offsets = {name: form.container(grid)[1] for name, grid in grids.items() if grid is not None}
 
@@ -92,6 +96,7 @@ class _Session(Session):
             raise RequestError(f"onnxruntime refuses the file: {reason}") from error
 
     def run(self, *inputs: Tensor) -> dict[str, Tensor]:
+        """One batch."""
         names = self._program.inputs
         feed = {name: x.detach().cpu().float().numpy() for name, x in zip(names, inputs, strict=True)}
         try:
@@ -106,6 +111,7 @@ class _Session(Session):
         }
 
     def nodes(self) -> list[Node]:
+        """The nodes of the graph that ONNX Runtime's optimizer leaves."""
         with TemporaryDirectory() as folder:
             path = Path(folder) / "optimized.onnx"
             self._open(path)
@@ -118,23 +124,26 @@ class _Session(Session):
             Node(
                 name=node.name,
                 kind=node.op_type,
-                precision=_precision(node.op_type),
-                operations=_operations([node.name, *node.output], known),
+                precision=precision_of(node.op_type),
+                operations=operations_of([node.name, *node.output], known),
             )
             for node in graph.node
             if not all(name in weights for name in node.input)  # a constant that was not folded
         ]
 
 
-def _precision(kind: str) -> Literal["integer", "float", "convert", "move"]:
+def precision_of(kind: str, *, inside: bool = False) -> Literal["integer", "float", "convert", "move"]:
+    """Of a node of this type; ``inside`` a part that is compiled to integers whatever its nodes are called."""
     if _INTEGER.search(kind):
         return "integer"
     if kind in _CONVERT:
         return "convert"
-    return "move" if kind in _MOVE else "float"
+    if kind in _MOVE:
+        return "move"
+    return "integer" if inside else "float"
 
 
-def _operations(names: Sequence[str], known: Mapping[str, Operation]) -> tuple[str, ...]:
+def operations_of(names: Sequence[str], known: Mapping[str, Operation]) -> tuple[str, ...]:
     """The operations of the program that a node computes, by its own name and those of its outputs."""
     stripped = [_SUFFIX.sub("", name) for name in names]
     ends = list(dict.fromkeys(name for name in stripped if name in known))
@@ -172,7 +181,7 @@ RUNTIME = Runtime(
     extra="onnxruntime",
     form=FORM,
     arithmetic=Arithmetic(),
-    open=_Session,
+    open=OnnxSession,
     options={"optimization": "all"},
     faults=(
         Fault(

@@ -197,7 +197,7 @@ RUNTIME = Runtime(
         ),
     ),
     one_step=(
-        "OpenVINO folds scales and zero point into the kernel's last multiply-add and rounds after the zero point, so a "
+        "OpenVINO folds scales and zero point into the kernel's last multiply-add and rounds after adding z, so a "
         "few integers in 10^6 round the other way"
     ),
 )

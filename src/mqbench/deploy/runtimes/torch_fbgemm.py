@@ -12,4 +12,8 @@ RUNTIME = Runtime(
     arithmetic=Arithmetic(quantize="reciprocal", bias="float", add="premultiplied"),
     open=opener("fbgemm"),
     faults=(saturation(takes_depthwise_kernel),),
+    one_step=(
+        "FBGEMM rounds rint((f32(acc) + b/(s_x s_w)) ((s_w s_x)/s_y)) + z; where that is a last bit from a half, "
+        "an integer in 10^7 turns"
+    ),
 )
