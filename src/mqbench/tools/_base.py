@@ -2,9 +2,10 @@
 
 import importlib
 import importlib.metadata
+import os
 from collections.abc import Callable, Mapping
 from contextlib import redirect_stdout
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from io import StringIO
 from typing import Any
 
@@ -63,8 +64,10 @@ class Tool:
         granularities, symmetric_weights, symmetric_activations: of the grids it can compute.
         graphs: placements of quantizers (1, 2, 3) that its own comes down to.
         first_last: whether the first and last layer can have other bits.
+        folded: whether batch norms are merged before the weights are quantized: what it can compute.
         trains: whether its networks can be trained.
         weight_calibration, activation_calibration: observers that it has.
+        environment: variables that are set before it is imported, such as one that keeps it from reporting its use.
     """
 
     package: str
@@ -79,9 +82,11 @@ class Tool:
     symmetric_activations: tuple[bool, ...] = _BOTH
     graphs: tuple[int, ...] = (3,)
     first_last: bool = False
+    folded: tuple[bool, ...] = (True,)
     trains: bool = False
     weight_calibration: tuple[str, ...] = ("minmax",)
     activation_calibration: tuple[str, ...] = ("minmax",)
+    environment: Mapping[str, str] = field(default_factory=dict)
 
     def check(self, name: str, setting: Setting, plan: Plan, recipe: Recipe) -> None:
         """Refuse a cell that the tool does not compute.
@@ -99,6 +104,7 @@ class Tool:
             ("symmetric_activations", grid.symmetric_activations, self.symmetric_activations),
             ("power_of_two", bool(grid.power_of_two), (False,)),
             ("graph", plan.graph, self.graphs),
+            ("folded batch norms", plan.bn_folding >= 0, self.folded),
             ("weight_calibration", setting.weight_calibration, (None, *self.weight_calibration)),
             ("activation_calibration", setting.activation_calibration, (None, *self.activation_calibration)),
         )
@@ -122,6 +128,7 @@ class Tool:
 
     def require(self, name: str) -> None:
         """Raise `RequestError` with the install line if the toolkit is missing."""
+        os.environ.update(self.environment)
         python = elsewhere.python_of(name)
         if python is not None:
             elsewhere.check(name, python, self.package)
@@ -136,6 +143,7 @@ class Tool:
 
     def network(self, job: Job) -> nn.Module:
         """The quantized network; what the toolkit prints is dropped, for standard output is the command's."""
+        os.environ.update(self.environment)
         with redirect_stdout(StringIO()):
             return self.quantize(job)
 

@@ -15,10 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mqbench.capture import capture
-from mqbench.deploy import onnx_file
-from mqbench.deploy.lowering import lower
 from mqbench.tools._base import Job, Tool
+from mqbench.tools._network import float_file
 
 _METHODS = {None: "MinMax", "minmax": "MinMax", "kld": "Entropy", "quantile": "Percentile"}
 
@@ -60,13 +58,12 @@ def quantize(job: Job) -> Engine:
 
     with TemporaryDirectory() as name, _silence():
         folder = Path(name)
-        program = lower(capture(job.network, job.example))
-        written = onnx_file.write(program, folder / "float.onnx")
-        quant_pre_process(written, folder / "folded.onnx", skip_symbolic_shape=True)
+        source = float_file(job.network, job.example, folder / "float.onnx")
+        quant_pre_process(folder / "float.onnx", folder / "folded.onnx", skip_symbolic_shape=True)
         ort.quantize_static(
             folder / "folded.onnx",
             folder / "int8.onnx",
-            Images(program.inputs[0]),
+            Images(source),
             per_channel=weight.per_channel,
             weight_type=ort.QuantType.QInt8,
             activation_type=ort.QuantType.QInt8 if activation.symmetric else ort.QuantType.QUInt8,
