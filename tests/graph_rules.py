@@ -94,8 +94,14 @@ class Rules:
         """The result of a layer, with a batch norm, stored factor and dropout at most, that nobody else sees."""
         through = ("quantizer", "norm", "dropout")
         while len(node.users) == 1 and (self.kind(node) in through or self._is_affine(node)):
+            if self.absorbs(node):
+                return False
             node = next(x for x in self.inputs(node) if not self.is_stored_vector(x))
         return self.kind(node) == "layer" and len(node.users) == 1
+
+    def absorbs(self, node: fx.Node) -> bool:
+        """A quantizer that computes the activation function in front of it too."""
+        return "activation" in node.kwargs
 
     def _is_affine(self, node: fx.Node) -> bool:
         return self.kind(node) in ("mul", "add") and len(self.operands(node)) < len(self.inputs(node))
@@ -162,13 +168,15 @@ def _shared(rules: Rules, node: fx.Node, graph: int) -> Iterator[str]:
 
 def _quantizer(rules: Rules, node: fx.Node) -> Iterator[str]:
     source = node.all_input_nodes[0]
-    kind = rules.kind(source)
-    if kind in ("cat", "quantizer") or rules.moves(source):
+    # what is quantized behind an absorbed activation function is no node of the graph, and nobody else reads it
+    kind, whole = ("absorbed", False) if rules.absorbs(node) else (rules.kind(source), True)
+    if kind in ("cat", "quantizer") or (whole and rules.moves(source)):
         yield f"quantized again behind {kind}"
     others = [u for u in source.users if u is not node and rules.kind(u) != "output"]
-    if others:
+    if others and whole:
         yield f"{others[0].name} reads the tensor without the quantizer"
-    if kind in ("layer", "norm") and all(rules.kind(user) in FUSED for user in node.users):
-        yield "splits a layer from what is fused behind it"
+    fused = all(rules.kind(user) in FUSED or rules.absorbs(user) for user in node.users)
+    if kind in ("layer", "norm", "add") and fused:
+        yield f"splits a {kind} from what is fused behind it"
     if all(rules.kind(reader) in FLOAT for reader in rules.readers(node)):
         yield "serves nothing but float operations"

@@ -32,6 +32,15 @@ def refused(name: str, folder: Path, error: type[Exception] = RequestError) -> s
     return str(caught.value)
 
 
+def refused_at_the_door(name: str, folder: Path, error: type[Exception] = RequestError) -> str:
+    """The same before an image is read, as opening says it."""
+    catalog: Any = data
+    with pytest.raises(error) as caught:
+        catalog[name].check(str(folder))
+    assert str(caught.value) == refused(name, folder, error)
+    return str(caught.value)
+
+
 def unchecked(name: str, folder: str | None) -> str:
     catalog: Any = data
     with pytest.raises(RequestError) as caught:
@@ -86,13 +95,15 @@ def test_an_image_tree(tmp_path: Path) -> None:
 def test_columns_that_are_given(tmp_path: Path) -> None:
     columns: dict[str, Any] = {"fine_label": lambda row: row % 4, "coarse_label": lambda row: row % 2}
     tiny.repository(tmp_path / "set", counts=COUNTS, **columns)
-    said = refused("folder:set", tmp_path)
+    said = refused_at_the_door("folder:set", tmp_path)
     assert "several columns that may be the label: fine_label, coarse_label" in said
     assert "label=fine_label" in said
     assert opened("folder:set?label=fine_label", tmp_path).classes == 4
     assert opened("folder:set?label=coarse_label&image=img", tmp_path).classes == 2
-    assert "no column 'lable'; its columns: img, fine_label" in refused("folder:set?label=lable", tmp_path)
-    assert "'fine_label' of" in refused("folder:set?image=fine_label&label=fine_label", tmp_path)
+    assert "no column 'lable'; its columns: img, fine_label" in refused_at_the_door(
+        "folder:set?label=lable", tmp_path
+    )
+    assert "'fine_label' of" in refused_at_the_door("folder:set?image=fine_label&label=fine_label", tmp_path)
 
 
 def test_hidden_labels_of_a_test_split(tmp_path: Path) -> None:
@@ -112,7 +123,7 @@ def test_hidden_labels_of_a_test_split(tmp_path: Path) -> None:
 )
 def test_missing_parts(tmp_path: Path, counts: dict[str, int], columns: dict[str, Any], said: str) -> None:
     tiny.repository(tmp_path / "set", counts=counts, **columns)
-    assert said in refused("folder:set", tmp_path)
+    assert said in refused_at_the_door("folder:set", tmp_path)
 
 
 def test_missing_images(tmp_path: Path) -> None:
@@ -120,7 +131,7 @@ def test_missing_images(tmp_path: Path) -> None:
         path = tmp_path / "set" / f"{split}.parquet"
         path.parent.mkdir(exist_ok=True)
         pq.write_table(pa.table({"label": [0, 1]}), path)
-    assert "has no image column; its columns: label" in refused("folder:set", tmp_path)
+    assert "has no image column; its columns: label" in refused_at_the_door("folder:set", tmp_path)
 
 
 def test_missing_folders(tmp_path: Path) -> None:
@@ -131,7 +142,7 @@ def test_missing_folders(tmp_path: Path) -> None:
         "imagenet": "there is no folder",
     }
     for name, said in missing.items():
-        assert said in refused(name, tmp_path)
+        assert said in refused_at_the_door(name, tmp_path)
         assert said in unchecked(name, str(tmp_path))
     assert "the data folder must be an existing folder" in unchecked("cifar10", str(tmp_path / "nowhere"))
     assert "is relative to the data folder: give --data, set MQBENCH_DATA" in unchecked("folder:set", None)
@@ -141,29 +152,35 @@ def test_missing_folders(tmp_path: Path) -> None:
 def test_missing_libraries(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     said = "this dataset needs datasets and torchvision: pip install 'mqbench[vision]'"
-    assert refused("folder:set", tmp_path) == said
+    assert refused_at_the_door("folder:set", tmp_path) == said
 
 
 def test_only_one_split_in_a_tree(tmp_path: Path) -> None:
     tiny.tree(tmp_path / "tree", {"train": ["a", "b"]})
-    assert "has no test split, one of test/, validation/, valid/, val/" in refused("folder:tree", tmp_path)
+    assert "has no test split, one of test/, validation/, valid/, val/" in refused_at_the_door(
+        "folder:tree", tmp_path
+    )
 
 
 def test_classes_that_differ(tmp_path: Path) -> None:
     tiny.tree(tmp_path / "tree", {"train": ["a", "b", "c"], "val": ["a", "b", "z"]})
-    assert "3 classes in training and 3 in test; they differ in c, z" in refused("folder:tree", tmp_path)
+    assert "3 classes in training and 3 in test; they differ in c, z" in refused_at_the_door(
+        "folder:tree", tmp_path
+    )
     tiny.repository(tmp_path / "set", counts={"train": 4}, label=lambda row: row % 2)
     tiny.repository(tmp_path / "set", counts={"test": 4}, label=lambda row: row)
-    assert "has 2 classes in training, but labels up to 3 in test" in refused("folder:set", tmp_path)
+    assert "has 2 classes in training, but labels up to 3 in test" in refused_at_the_door(
+        "folder:set", tmp_path
+    )
     tiny.repository(tmp_path / "cifar10", counts=COUNTS)
-    assert "cifar10 must have 10 classes, it has 3" in refused("cifar10", tmp_path)
+    assert "cifar10 must have 10 classes, it has 3" in refused_at_the_door("cifar10", tmp_path)
 
 
 def test_a_damaged_file_is_named(tmp_path: Path) -> None:
     folder = tiny.repository(tmp_path / "set", counts=COUNTS)
     path = folder / "data" / "test-00000-of-00001.parquet"
     path.write_bytes(path.read_bytes()[:-100])
-    assert f"{path} is damaged or no parquet file" in refused("folder:set", tmp_path, DataError)
+    assert f"{path} is damaged or no parquet file" in refused_at_the_door("folder:set", tmp_path, DataError)
 
 
 def read_all(name: str, folder: Path) -> None:

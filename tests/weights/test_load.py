@@ -197,6 +197,10 @@ def test_code_in_a_pickle_is_not_run(tmp_path: Path) -> None:
     (tmp_path / "b.pth").write_bytes(pickle.dumps(Payload(str(evil)), protocol=2))
     for name in ("a.pth", "b.pth"):
         assert "holds Python objects (posix.mkdir), and only tensors" in refused(tmp_path / name)
+    (tmp_path / "c.pth").write_bytes(pickle.dumps(Payload(str(evil))))
+    assert refused(tmp_path / "c.pth").endswith(
+        "no checkpoint of torch.save; save model.state_dict() with it"
+    )
     assert not evil.exists()
     torch.save(build(CLASSES, 3), tmp_path / "module.pth")
     assert "Python objects (torch.nn.modules.container.Sequential)" in refused(tmp_path / "module.pth")

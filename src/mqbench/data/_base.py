@@ -104,7 +104,8 @@ class Dataset:
 
     Args:
         open: (data folder or None, preprocessing) -> splits.
-        check: raises `RequestError`, without reading the data, if it is not in the folder.
+        check: raises `RequestError` (`DataError` if it is damaged), without reading an image, if it is not in the
+            folder as it should be.
         facts: its size, where that is known without the data.
     """
 

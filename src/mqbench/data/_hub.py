@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from importlib import import_module
-from typing import Any
+from typing import Any, ClassVar
 
 from mqbench.data._place import arrow_cache
 from mqbench.data._storage import Tables, datasets_library
@@ -15,6 +15,8 @@ from mqbench.errors import RequestError
 @dataclass(frozen=True)
 class Hub:
     """A repository of the hub; its configuration where it has several."""
+
+    local: ClassVar[bool] = False
 
     repository: str
     config: str | None = None

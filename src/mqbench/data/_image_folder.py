@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from mqbench.data._columns import TESTS, TRAIN
 from mqbench.data._storage import Tables, datasets_library
@@ -18,6 +18,8 @@ SUFFIXES = (".jpeg", ".jpg", ".png", ".webp", ".bmp", ".ppm", ".pgm", ".tif", ".
 @dataclass(frozen=True)
 class ImageFolder:
     """The files below ``folder/train`` and ``folder/val`` (or test, ...); classes are in the order of names."""
+
+    local: ClassVar[bool] = True
 
     folder: Path
 

@@ -66,6 +66,13 @@ class Images:
             fingerprint=fingerprint,
         )
 
+    def check(self) -> None:
+        """Raise as `open` does, before an image is read; what would have to be fetched first is not looked at."""
+        check_libraries()
+        self.source.check()
+        if self.source.local:
+            self._stored()
+
     def _stored(self) -> StoredSplits:
         stored = stored_splits(self.source, image=self.image, label=self.label)
         if self.classes not in (None, stored.classes):

@@ -40,7 +40,10 @@ def named_dataset(
             raise RequestError(f"give the folder that holds {folder_name}/: --data, or {FOLDER}")
         return Hub(hub)
 
-    def open_splits(folder: str | None, preprocessing: Preprocessing) -> Splits:
-        return Images(source=source(folder), transform=transform, classes=classes).open(preprocessing)
+    def images_in(folder: str | None) -> Images:
+        return Images(source=source(folder), transform=transform, classes=classes)
 
-    return Dataset(open=open_splits, check=lambda folder: source(folder).check(), facts=facts)
+    def open_splits(folder: str | None, preprocessing: Preprocessing) -> Splits:
+        return images_in(folder).open(preprocessing)
+
+    return Dataset(open=open_splits, check=lambda folder: images_in(folder).check(), facts=facts)

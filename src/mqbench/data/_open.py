@@ -25,11 +25,13 @@ def open_dataset(name: str) -> Dataset:
     config, augmentation = options.pop("config", None), options.pop("augment", None)
     source = _source(name, parsed, config)
 
-    def open_splits(folder: str | None, preprocessing: Preprocessing) -> Splits:
-        images = Images(source=source(folder), augmentation=augmentation, **options)
-        return images.open(preprocessing)
+    def images_in(folder: str | None) -> Images:
+        return Images(source=source(folder), augmentation=augmentation, **options)
 
-    return Dataset(open=open_splits, check=lambda folder: source(folder).check())
+    def open_splits(folder: str | None, preprocessing: Preprocessing) -> Splits:
+        return images_in(folder).open(preprocessing)
+
+    return Dataset(open=open_splits, check=lambda folder: images_in(folder).check())
 
 
 def _source(name: str, parsed: OpenName, config: str | None) -> Callable[[str | None], Source]:

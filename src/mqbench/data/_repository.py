@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
+from typing import ClassVar
 
 from mqbench.data._place import arrow_cache
 from mqbench.data._storage import Tables, datasets_library
@@ -19,6 +20,8 @@ _END = 65536  # bytes; parquet and arrow keep their metadata at the end of a fil
 @dataclass(frozen=True)
 class Repository:
     """The files below a folder; its name, and its configuration where it has several."""
+
+    local: ClassVar[bool] = True
 
     folder: Path
     config: str | None = None

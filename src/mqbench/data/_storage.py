@@ -4,7 +4,7 @@ import importlib
 import importlib.util
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 from mqbench.errors import RequestError
 
@@ -13,7 +13,13 @@ Tables = Mapping[str, Any]  # split name -> datasets.Dataset
 
 
 class Source(Protocol):
-    """A dataset as it is stored."""
+    """A dataset as it is stored.
+
+    Attributes:
+        local: its files are here, so that its columns and labels can be looked at for nothing.
+    """
+
+    local: ClassVar[bool]
 
     @property
     def name(self) -> str:

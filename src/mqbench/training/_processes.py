@@ -1,5 +1,6 @@
 """Processes that train together: how they start, and batch statistics that are theirs in common."""
 
+import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from inspect import signature
@@ -73,13 +74,14 @@ def fabric_of(compute: Compute) -> Fabric:
             f"devices each make {compute.processes}; give --nodes and --devices as they were started"
         )
     try:
-        fabric = Fabric(
-            accelerator=compute.accelerator,
-            devices=compute.devices,
-            num_nodes=compute.nodes,
-            precision=compute.precision,
-            strategy=_strategy(compute),
-        )
+        with _quiet():
+            fabric = Fabric(
+                accelerator=compute.accelerator,
+                devices=compute.devices,
+                num_nodes=compute.nodes,
+                precision=compute.precision,
+                strategy=_strategy(compute),
+            )
     except Exception as error:  # of many kinds: no such accelerator, too many devices
         reason = str(error).strip().partition("\n")[0]
         raise RequestError(
@@ -88,6 +90,18 @@ def fabric_of(compute: Compute) -> Fabric:
     if compute.precision == "16-mixed" and fabric.device.type == "cpu":
         raise RequestError("precision 16-mixed needs a GPU; on a CPU there is bf16-mixed")
     return fabric
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Inside, Fabric does not tell the terminal what it was asked for."""
+    logger = logging.getLogger("lightning_fabric")
+    before = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
 
 
 class _Work:

@@ -69,6 +69,8 @@ def _why(error: Exception) -> str:
     if code or "TorchScript" in said:
         what = f"Python objects ({code[1]})" if code else "a TorchScript program"
         return f"holds {what}, and only tensors are read from a file; save model.state_dict() instead"
+    if said.startswith("Weights only load failed"):  # followed by torch's advice, which is to trust the file
+        return "is damaged or no checkpoint of torch.save; save model.state_dict() with it"
     first = said.strip().partition("\n")[0][:120]
     return f"is damaged or no checkpoint of torch.save ({type(error).__name__}: {first})"
 
