@@ -98,7 +98,8 @@ class DSQActivation(MovingRange):
         return mean_of_all(lo), mean_of_all(hi)
 
     def estimate(self, x: F.Incoming, scale: Tensor, zero_point: Tensor | None) -> Tensor:  # noqa: D102
-        return F.apply(SOFT_STAIRCASE, x, (scale, zero_point, scale), self.integer_range())
+        exact = scale.clone()  # a compiler takes no tensor twice
+        return F.apply(SOFT_STAIRCASE, x, (scale, zero_point, exact), self.integer_range())
 
 
 ALGORITHM = Algorithm(weight=DSQWeight, activation=DSQActivation)
