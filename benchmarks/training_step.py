@@ -3,7 +3,9 @@
 Every contender (float, then each algorithm x backend x folding) takes its steps in turn, round after
 round, so that the noise of the machine falls on all alike. A step is forward, loss, backward and SGD
 with momentum. Printed is the median over the rounds of the ratio to the float step of the same round, in
-processor time of the main thread (with one thread what counts) and in wall time.
+processor time of the main thread (with one thread what counts) and in wall time. The memory that a step
+frees is kept for the next, as in `mqbench run` on a CPU; ``--no-keep`` leaves the C library to its habits, whose page
+faults cost either side 5 to 12 %, at random.
 
     python benchmarks/training_step.py --cases resnet20 --algorithms lsq,pact --backends academic,tvm
     python benchmarks/training_step.py --compile            # torch.compile of the whole model, both sides
@@ -25,6 +27,7 @@ import torch
 from torch import nn
 
 import mqbench
+from mqbench.training._memory import keep_freed_memory
 
 WARM_UP = 2
 
@@ -147,9 +150,12 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--compile", action="store_true")
     parser.add_argument("--channels-last", action="store_true")
+    parser.add_argument("--keep", action=argparse.BooleanOptionalAction, default=True)
     parser.add_argument("--memory", action="store_true")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
+    if options.keep and not options.memory:
+        keep_freed_memory()
     warnings.filterwarnings("ignore", category=UserWarning)
     print(
         f"torch {torch.__version__}, {options.threads} thread(s), {'compiled' if options.compile else 'eager'}"

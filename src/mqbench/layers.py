@@ -74,7 +74,7 @@ class QuantizedLayer(nn.Module):
         output = data_convolution(self._op, self._options, x, weight, bias)
         if output is not None:
             return output
-        with recomputed(x, weight):
+        with recomputed(x):
             return self._op(x, weight, bias, **self._options)
 
     def forward(self, x: Tensor, *batch_norm: Tensor | None) -> Tensor | DeferredNorm:

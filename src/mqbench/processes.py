@@ -9,7 +9,9 @@ from torch.autograd import Function
 
 def is_distributed() -> bool:
     """Several processes train together."""
-    return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
+    if not dist.is_available() or not dist.is_initialized():
+        return False
+    return dist.get_world_size() > 1
 
 
 class _Sum(Function):

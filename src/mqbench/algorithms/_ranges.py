@@ -10,6 +10,7 @@ from mqbench import functional as F
 from mqbench.errors import CalibrationError, RequestError
 from mqbench.fused.activation import Clip
 from mqbench.observers._base import Observer
+from mqbench.observers._moments import Kind, summarise
 from mqbench.processes import greatest_of_all, least_of_all
 from mqbench.quantizer import FakeQuantize
 from mqbench.scheme import QParams, QuantScheme
@@ -39,6 +40,15 @@ def std_mean(rows: Tensor) -> tuple[Tensor, Tensor]:
     """Standard deviation (ddof 1) and mean along the last axis; a single value has a deviation of 0."""
     std, mean = torch.std_mean(rows, dim=-1, correction=min(1, rows.shape[-1] - 1))
     return std, mean
+
+
+def row_ranges(rows: Tensor) -> tuple[Tensor, Tensor]:
+    """Minimum and maximum of each row of ``[rows, elements]``; NaN and infinity count as torch has it."""
+    found = summarise(rows.detach(), Kind.RANGE) if rows.numel() else None
+    if found is None or bool(found.lo.isnan().any()):
+        lo, hi = torch.aminmax(rows, dim=1)
+        return lo, hi
+    return found.lo, found.hi
 
 
 def clipped_range(ends: Sequence[Tensor], clip: Clip | None) -> tuple[Tensor, Tensor]:
@@ -106,9 +116,9 @@ class WeightRange(RangeQuantizer):
     def weight_range(self, w: Tensor) -> tuple[Tensor, Tensor]:
         """Range of a (transformed) weight, 0-d or ``[channels]``; by default its minimum and maximum."""
         if self.channel_axis is None:
-            lo, hi = torch.aminmax(w)
-            return lo, hi
-        return torch.aminmax(by_channel(w, self.channel_axis), dim=1)
+            lo, hi = row_ranges(w.reshape(1, -1))
+            return lo[0], hi[0]
+        return row_ranges(by_channel(w, self.channel_axis))
 
     def refresh(self, x: Tensor) -> None:
         self.set_range(*self.weight_range(x))
@@ -127,8 +137,8 @@ class MovingRange(RangeQuantizer):
 
     def batch_range(self, x: Tensor, clip: Clip | None = None) -> tuple[Tensor, Tensor]:
         """Range of one batch (0-d tensors), clipped first if so asked; by default its minimum and maximum."""
-        lo, hi = clipped_range(torch.aminmax(x), clip)
-        return lo, hi
+        lo, hi = clipped_range(row_ranges(x.reshape(1, -1)), clip)
+        return lo[0], hi[0]
 
     def begin_calibration(self, observer: str | None = None, name: str = "this quantizer") -> None:
         super().begin_calibration(observer, name)

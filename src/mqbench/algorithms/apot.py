@@ -31,6 +31,7 @@ from mqbench.algorithm import Algorithm
 from mqbench.algorithms._levels import LevelQuantizer
 from mqbench.algorithms._ranges import by_channel, std_mean, symmetric_reach
 from mqbench.algorithms._require import require, require_academic
+from mqbench.fused.elementwise import Elementwise
 from mqbench.observers._base import Observer
 from mqbench.quantizer import Role
 from mqbench.scheme import QParams, QuantScheme
@@ -47,9 +48,13 @@ _ADDENDS: dict[int, tuple[tuple[int, ...], ...]] = {
 }
 
 
+def _sums(magnitude_bits: int) -> list[int]:
+    return sorted(sum(terms) for terms in product(*_ADDENDS[magnitude_bits]))
+
+
 def magnitudes(scheme: QuantScheme, like: Tensor) -> Tensor:
     """The levels in [0, 1], ascending, in the type and on the device of ``like``."""
-    sums = sorted(sum(terms) for terms in product(*_ADDENDS[scheme.bits - scheme.signed]))
+    sums = _sums(scheme.bits - scheme.signed)
     return torch.tensor(sums, dtype=like.dtype, device=like.device) / sums[-1]
 
 
@@ -58,27 +63,56 @@ def nearest(c: Tensor, levels: Tensor) -> Tensor:
     return torch.bucketize(c.abs(), (levels[1:] + levels[:-1]) / 2)
 
 
-class _Project(Function):
-    """Clip by a, take the nearest level, multiply by a."""
+class _Threshold(Function):
+    """a = max(|a|, 1e-5), passed straight through."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, alpha: Tensor, scheme: QuantScheme, axis: int | None) -> Tensor:
-        a = F.broadcast(alpha.abs().clamp_min(ALPHA_FLOOR), x, axis)
-        ratio = x / a
-        c = ratio.clamp(-1 if scheme.signed else 0, 1)
-        levels = magnitudes(scheme, x)
-        projected = levels[nearest(c, levels)].mul_(c.sign()).where(c == c, torch.nan)
-        ctx.save_for_backward(ratio, c == ratio, projected, alpha)
-        ctx.axis = axis
-        return projected * a
+    def forward(ctx: Any, alpha: Tensor) -> Tensor:
+        ctx.save_for_backward(alpha)
+        return alpha.abs().clamp_min(ALPHA_FLOOR)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        ratio, inside, projected, alpha = ctx.saved_tensors
-        da = gradient * (projected - ratio * inside)
-        da = F.reduce_like(da, F.broadcast(alpha, da, ctx.axis)).view_as(alpha)
-        return gradient * inside, torch.where(alpha < 0, -da, da), None, None
+        (alpha,) = ctx.saved_tensors
+        return (torch.where(alpha < 0, -gradient, gradient),)
+
+
+def _projection(magnitude_bits: int) -> Elementwise:
+    """Clip by a, take the nearest level, multiply by a; its numbers are the lower end and the mid-points."""
+    sums = _sums(magnitude_bits)
+
+    def project(x: Tensor, a: Tensor, lower: float, *between: float) -> tuple[Tensor, Tensor, Tensor]:
+        ratio = x / a
+        c = torch.clamp(ratio, lower, 1.0)
+        magnitude = torch.abs(c)
+        level = magnitude * 0.0
+        for end, above in zip(between, sums[1:], strict=True):
+            level = torch.where(magnitude > end, float(above), level)
+        return ratio, c, torch.where(c == c, level / sums[-1] * torch.sign(c), c)
+
+    def forward(x: Tensor, a: Tensor, *numbers: float) -> Tensor:
+        return project(x, a, *numbers)[2] * a
+
+    def backward(gradient: Tensor, x: Tensor, a: Tensor, *numbers: float) -> tuple[Tensor | None, ...]:
+        ratio, c, projected = project(x, a, *numbers)
+        inside = c == ratio
+        return torch.where(inside, gradient, 0.0), gradient * (projected - torch.where(inside, ratio, 0.0))
+
+    return Elementwise(forward, backward, parameters=1, scalars=len(sums), gradients=1)
+
+
+def _between(magnitude_bits: int, dtype: torch.dtype) -> tuple[float, ...]:
+    """The mid-points of neighbouring levels, as numbers of a type."""
+    sums = _sums(magnitude_bits)
+    levels = torch.tensor(sums, dtype=dtype) / sums[-1]
+    return tuple(((levels[1:] + levels[:-1]) / 2).tolist())
+
+
+PROJECTIONS = {bits: _projection(bits) for bits in _ADDENDS}
+BETWEEN = {
+    (bits, dtype): _between(bits, dtype) for bits in _ADDENDS for dtype in (torch.float32, torch.float64)
+}
 
 
 class APoTActivation(LevelQuantizer):
@@ -102,9 +136,14 @@ class APoTActivation(LevelQuantizer):
         )
 
     def fake_quantize(self, x: Tensor) -> Tensor:  # noqa: D102
-        x = self.transform(x)
-        y: Tensor = _Project.apply(x, self.alpha, self.scheme, self.channel_axis)
-        return y
+        return self.fake_quantize_incoming(F.Incoming(x))
+
+    def fake_quantize_incoming(self, x: F.Incoming) -> Tensor:  # noqa: D102
+        scheme = self.scheme
+        threshold: Tensor = _Threshold.apply(self.alpha)
+        bits = scheme.bits - scheme.signed
+        numbers = (-1.0 if scheme.signed else 0.0, *BETWEEN[bits, x.dtype])
+        return F.apply(PROJECTIONS[bits], x, (threshold.to(x.dtype),), numbers, axis=self.channel_axis)
 
     @property
     def levels(self) -> Tensor:  # noqa: D102
@@ -128,6 +167,9 @@ class APoTWeight(APoTActivation):
     """The same on the normalised weight."""
 
     initial: ClassVar[float] = 3.0
+
+    def fake_quantize_incoming(self, x: F.Incoming) -> Tensor:  # noqa: D102
+        return super().fake_quantize_incoming(F.Incoming(self.transform(x.whole())))
 
     def transform(self, x: Tensor) -> Tensor:  # noqa: D102
         statistics = std_mean(by_channel(x, self.channel_axis))

@@ -17,9 +17,17 @@ from torch import Tensor
 
 from mqbench import functional as F
 from mqbench.algorithm import Algorithm
-from mqbench.algorithms._ranges import MovingRange, WeightRange, by_channel, clipped_range, std_mean
+from mqbench.algorithms._ranges import (
+    MovingRange,
+    WeightRange,
+    by_channel,
+    clipped_range,
+    row_ranges,
+    std_mean,
+)
 from mqbench.fused.activation import Clip
 from mqbench.fused.elementwise import Elementwise
+from mqbench.fused.near import near_tanh
 from mqbench.processes import mean_of_all
 
 ALPHA = 0.4
@@ -52,7 +60,7 @@ def _slope(
     u = x.type_as(exact_scale) / exact_scale
     if zero_point is not None:
         u = u + zero_point
-    soft = torch.tanh((u - torch.floor(u) - 0.5).type_as(x) * _K)
+    soft = near_tanh((u - torch.floor(u) - 0.5).type_as(x) * _K)  # at most K/2 = 0.693
     dx = (1 - soft * soft) * _PEAK * gradient
     return (torch.where((u >= quant_min) & (u <= quant_max), dx, 0.0),)
 
@@ -83,14 +91,15 @@ class DSQActivation(MovingRange):
 
     def batch_range(self, x: Tensor, clip: Clip | None = None) -> tuple[Tensor, Tensor]:  # noqa: D102
         samples = x.reshape(x.shape[0], -1) if x.dim() else x.reshape(1, 1)
-        lo, hi = clipped_range(torch.aminmax(samples, dim=1), clip)
+        lo, hi = clipped_range(row_ranges(samples), clip)
         return lo.mean(), hi.mean()
 
     def joint_range(self, lo: Tensor, hi: Tensor) -> tuple[Tensor, Tensor]:  # noqa: D102
         return mean_of_all(lo), mean_of_all(hi)
 
     def estimate(self, x: F.Incoming, scale: Tensor, zero_point: Tensor | None) -> Tensor:  # noqa: D102
-        return F.apply(SOFT_STAIRCASE, x, (scale, zero_point, scale), self.integer_range())
+        exact = scale.clone()  # a compiler takes no tensor twice
+        return F.apply(SOFT_STAIRCASE, x, (scale, zero_point, exact), self.integer_range())
 
 
 ALGORITHM = Algorithm(weight=DSQWeight, activation=DSQActivation)

@@ -32,6 +32,8 @@ from mqbench import functional as F
 from mqbench.algorithm import Algorithm
 from mqbench.algorithms._ranges import by_channel, symmetric_reach
 from mqbench.algorithms._require import require_academic
+from mqbench.fused.elementwise import Elementwise
+from mqbench.fused.loop import takes
 from mqbench.observers._base import Observer
 from mqbench.quantizer import FakeQuantize, Role
 from mqbench.scheme import QParams, QuantScheme
@@ -81,6 +83,58 @@ class _Interval(Function):
         return dx, dc, dd, dg, None, None, None
 
 
+def _image(x: Tensor, center: Tensor, distance: Tensor, signed: bool) -> Tensor:
+    """u = A|x| + B."""
+    magnitude = torch.abs(x) if signed else torch.clamp(x, 0.0, math.inf)
+    return (magnitude - center) / (2 * distance) + 0.5
+
+
+def _linear(signed: bool) -> Elementwise:
+    """The whole quantizer for gamma = 1, as one pass; its numbers are the grid and LSQ's gradient scale."""
+
+    def forward(
+        x: Tensor, center: Tensor, distance: Tensor, scale: Tensor, low: float, high: float, g: float
+    ) -> Tensor:
+        v = torch.clamp(_image(x, center, distance, signed), 0.0, 1.0)
+        return F.uniform(v * torch.sign(x) if signed else v, scale, None, low, high)
+
+    def backward(
+        gradient: Tensor,
+        x: Tensor,
+        center: Tensor,
+        distance: Tensor,
+        scale: Tensor,
+        low: float,
+        high: float,
+        g: float,
+    ) -> tuple[Tensor | None, ...]:
+        u = _image(x, center, distance, signed)
+        inside = (u > 0) & (u < 1)
+        if not signed:
+            inside = inside & (x >= 0)
+        dx = torch.where(inside, gradient / (2 * distance), 0.0)
+        dc = (dx * torch.sign(x) if signed else dx) * -g
+        return dx, dc, dc * (2 * u - 1)
+
+    return Elementwise(forward, backward, parameters=3, scalars=3, gradients=2)
+
+
+LINEAR = {signed: _linear(signed) for signed in (True, False)}
+
+
+class _Kept(Function):
+    """A copy with a floor that gradients pass: the parameter is projected in place, maybe before its backward."""
+
+    @staticmethod
+    def forward(ctx: Any, parameter: Tensor, floor: float) -> Tensor:
+        return parameter.clamp_min(floor)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        return gradient, None
+
+
 class QIL(FakeQuantize):
     """Learned interval ``center`` -/+ ``distance``; ``gamma`` can be set, and learned if asked to."""
 
@@ -104,14 +158,22 @@ class QIL(FakeQuantize):
         return v
 
     def fake_quantize(self, x: Tensor) -> Tensor:  # noqa: D102
+        return self.fake_quantize_incoming(F.Incoming(x))
+
+    def fake_quantize_incoming(self, x: F.Incoming) -> Tensor:  # noqa: D102
         if self.training:
-            self.project(x.detach())
-        v = self.transform(x)
-        scale = self.qparams().scale
-        return F.fake_quantize(v, scale, None, *self.integer_range(), axis=self.channel_axis)
+            self.project(x)
+        scale, axis, grid = self.qparams().scale, self.channel_axis, self.integer_range()
+        if not takes(x.tensor) or self.gamma.requires_grad or float(self.gamma) != 1:
+            return F.fake_quantize(self.transform(x.whole()), scale, None, *grid, axis=axis)
+        elements = max(x.numel() // self.center.numel(), 1) * self.joint_batches
+        gradient_scale = 1 / math.sqrt(elements * self.scheme.quant_max)
+        interval = _Kept.apply(self.center, -math.inf), _Kept.apply(self.distance, F.SCALE_FLOOR)
+        parameters = tuple(p.to(x.dtype) for p in (*interval, scale))
+        return F.apply(LINEAR[self.scheme.signed], x, parameters, (*grid, gradient_scale), axis=axis)
 
     @torch.no_grad()
-    def project(self, x: Tensor) -> None:
+    def project(self, x: F.Incoming) -> None:
         """Bring centre and distance into (0, max|x|/2]."""
         bound = (self.reach / 2).clamp_min(F.SCALE_FLOOR)
         for parameter in (self.center, self.distance):
@@ -142,8 +204,9 @@ class QIL(FakeQuantize):
 class QILWeight(QIL):
     """The bound follows the weight."""
 
-    def project(self, x: Tensor) -> None:  # noqa: D102
-        self.reach.copy_(by_channel(x.abs(), self.channel_axis).amax(-1))
+    @torch.no_grad()
+    def project(self, x: F.Incoming) -> None:  # noqa: D102
+        self.reach.copy_(by_channel(x.whole().abs(), self.channel_axis).amax(-1))
         super().project(x)
 
 

@@ -19,6 +19,7 @@ from mqbench.training._batches import BatchPlan
 from mqbench.training._board import Board
 from mqbench.training._checkpoint import Checkpoint
 from mqbench.training._evaluation import evaluate, some_images
+from mqbench.training._memory import keep_freed_memory
 from mqbench.training._monitor import Monitor
 from mqbench.training._processes import (
     SynchronizedBatchNorm,
@@ -81,6 +82,8 @@ def train(
         return Training(())
     compute = compute or Compute(accelerator="cpu", threads=torch.get_num_threads())
     fabric = fabric or Fabric(accelerator=compute.accelerator, devices=1, precision=compute.precision)
+    if fabric.device.type == "cpu":
+        keep_freed_memory()
     loop = _Loop(model, splits, recipe, seed, steps, sync_bn, compute, fabric, board)
     return loop.run(quantizer_weight_decay, checkpoint, extra, progress)
 
