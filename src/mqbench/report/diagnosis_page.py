@@ -85,7 +85,7 @@ def page(about: Mapping[str, Any], found: Mapping[str, Any]) -> str:
     """
     options = [*(f"{n} stays in float" for n in about["skip"])]
     options += [f"{name} has {bits} bits" for name, bits in about["layer_bits"].items()]
-    return Frame(menu=(), store="", records=0).render(
+    return Frame(menu=(), store="").render(
         "diagnosis.html",
         about="diagnosis",
         foot=f"mqbench {mqbench.__version__}, mqbench diagnose.",
