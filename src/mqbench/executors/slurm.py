@@ -198,7 +198,25 @@ class _Job:
         else:
             shutil.rmtree(self.folder, ignore_errors=True)
         for folder in (self.folder.parent, self.folder.parent.parent):
-            with suppress(OSError):  # not empty; or the driver has seen the record and gone before the claim did
+            with suppress(OSError):  # there is something in it
+                folder.rmdir()
+
+    def _is_over(self) -> bool:
+        # A process of this machine that another driver has started is known by its sign of life alone.
+        return bool(self.job.done()) and not self._claims.is_held(self.task.setting.key)
+
+
+class Work:
+    """What a job does; a job that reaches its wall time is queued again with it."""
+
+    def __call__(self, task: Task) -> None:
+        """Make the record, which goes to the store, unless another job is at it."""
+        jobs = _folder(task).parent
+        with Claims(jobs) as claims:
+            if claims.take(task.setting.key):
+                perform(task, _ignore)
+        # not empty; or the driver has seen the record and gone before the claim did
+        with suppress(OSError):
             jobs.parent.rmdir()
 
     def checkpoint(self, task: Task) -> Any:
