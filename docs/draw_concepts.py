@@ -1,4 +1,4 @@
-"""Draws the pictures of concepts.md: python docs/draw_concepts.py [FOLDER]
+"""Draws the pictures of concepts.md and architecture.md: python docs/draw_concepts.py [FOLDER]
 
 The quantizers of the graphs are those that `mqbench.prepare` inserts into a residual block.
 """
@@ -6,6 +6,7 @@ The quantizers of the graphs are those that `mqbench.prepare` inserts into a res
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from textwrap import wrap
 from typing import Any
 
 import torch
@@ -39,6 +40,36 @@ FOLDINGS: dict[str, tuple[Sequence[str], Sequence[str]]] = {
     ),
     "4: explicit batch norm": (("conv(x, Q(w γ/σr))", "× σr/γ", "batch norm: μ, σ"), ()),
 }
+# from the top: title and rooms of what stands side by side; each imports only what is below
+FLOORS: Sequence[Sequence[tuple[str, str]]] = (
+    (("command line", "cli commands arguments progress"),),
+    (("many runs", "sweep schedule claims executors"),),
+    (
+        ("one run", "runner quantization estimate task post_training float_network elsewhere"),
+        ("one artifact", "deployment diagnosis"),
+    ),
+    (
+        ("results, without torch", "report recommend paper frame index query merge reproduce compare ladder"),
+        ("training", "training data architectures weights tools response extend"),
+        ("deployment", "deploy conversion calibration bias_correction"),
+    ),
+    (
+        (
+            "records",
+            "study grid store object_store record_file journal metrics columns provenance latency_record record",
+        ),
+        (
+            "graph",
+            "preparation absorption placement plan capture lifting functionalise attention nodes operations",
+        ),
+        ("layers", "layers folding deferring data_layer"),
+    ),
+    (
+        ("quantizers", "quantizer algorithms algorithm backends observers"),
+        ("arithmetic", "functional fused processes"),
+    ),
+    (("floor", "errors catalog scheme compute sealed"),),
+)
 
 
 class Block(nn.Module):
@@ -134,6 +165,23 @@ def foldings() -> str:
     return drawing("".join(parts), 1200, 616, "What each BN-folding strategy computes while training")
 
 
+def house() -> str:
+    """The rooms of the package, a room importing only what is below it."""
+    parts, y = [], 10.0
+    for floor in FLOORS:
+        width = 1180.0 / len(floor)
+        lines = [wrap(rooms, int(width / 7.2)) for _, rooms in floor]
+        height = 34.0 + 16 * max(map(len, lines))
+        for column, ((title, _), named) in enumerate(zip(floor, lines, strict=True)):
+            x = 10 + column * width
+            box = {"rx": 6, "fill": "var(--surface)", "stroke": "var(--muted)"}
+            parts.append(element("rect", x=x, y=y, width=width - 10, height=height, **box))
+            parts.append(text(title, x + 10, y + 20, class_="series s0"))
+            parts += [text(line, x + 10, y + 38 + 16 * row) for row, line in enumerate(named)]
+        y += height + 10
+    return drawing("".join(parts), 1190, y, "The rooms of the package; each imports only what is below it")
+
+
 def _ends(producer: str, reader: str) -> tuple[tuple[float, float], tuple[float, float]]:
     x, y, _ = BOXES[reader]
     return _below(producer), (x, y - HEIGHT / 2)
@@ -172,8 +220,8 @@ def _mark(x: float, y: float) -> str:
 
 
 def main(folder: str) -> None:
-    """Write both pictures."""
-    for name, picture in (("graphs", graphs()), ("folding", foldings())):
+    """Write the pictures."""
+    for name, picture in (("graphs", graphs()), ("folding", foldings()), ("rooms", house())):
         (Path(folder) / f"{name}.svg").write_text(standalone(picture), encoding="utf-8")
 
 
