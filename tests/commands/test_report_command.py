@@ -100,7 +100,7 @@ def test_watch_ends_cleanly(place: Path) -> None:
     )
     assert process.stdout is not None
     try:
-        assert " from 1 records in " in process.stdout.readline()
+        assert " from 1 record in " in process.stdout.readline()
         store.put(made(seed=1))
         assert " from 2 records in " in process.stdout.readline()
         assert (place / "site" / "runs" / f"{made(seed=1).setting.key}.html").exists()

@@ -82,10 +82,11 @@ def _print(built: "Built", context: "Context", place: Path, *, as_json: bool) ->
     if as_json:
         print_json({"site": str(place), "records": len(context.records), **asdict(built)})
     else:
-        kept = f", {built.reused} run pages as before" if built.reused else ""
+        kept = f", run pages as before: {built.reused}" if built.reused else ""
+        count = len(context.records)
         print(
             f"{place / 'index.html'}: {built.pages} pages, {built.size / 1e6:.1f} MB, from "
-            f"{len(context.records)} records in {built.seconds:.1f} s{kept}",
+            f"{count} record{'s' if count != 1 else ''} in {built.seconds:.1f} s{kept}",
             flush=True,
         )
 

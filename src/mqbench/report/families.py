@@ -1,10 +1,14 @@
 """Records that differ in nothing but a few fields, so that these may be compared in one picture."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
+from typing import TypeVar
 
 from mqbench.record import FLOAT, Record, Setting
 from mqbench.report.table import TITLES
+
+Item = TypeVar("Item")
 
 _NAMES = ("architecture", "dataset", "algorithm", "backend", "bits", "seed")
 _OWN = "as given by the backend"
@@ -78,6 +82,21 @@ def variants(records: Iterable[Record]) -> list[tuple[str, list[Record]]]:
         for base, runs in groups.items()
     ]
     return sorted(named, key=lambda pair: -len(pair[1]))
+
+
+def in_turn(given: Iterable[Iterator[Item]], together: int = 1) -> Iterator[Item]:
+    """So many items of each iterator, then so many more, until all have ended; so the first few are of all kinds.
+
+    >>> "".join(in_turn([iter("abc"), iter("x")]))
+    'axbc'
+    """
+    left = list(given)
+    while left:
+        for one in list(left):
+            found = list(islice(one, together))
+            yield from found
+            if len(found) < together:
+                left.remove(one)
 
 
 def alike(setting: Setting, *fields: str) -> Setting:

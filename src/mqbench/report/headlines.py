@@ -14,6 +14,8 @@ from mqbench.report.families import backend_name, variants
 
 _RESAMPLES = 300
 _NAMED = 4
+_RANKED = 6  # of the largest groups of runs
+_SURE = 80  # % of the draws in which the first is first again
 
 
 def headlines(context: Context, entries: Sequence[Entry]) -> list[str]:
@@ -27,21 +29,25 @@ def _ranking(context: Context) -> Iterator[str]:
     several = [(name, runs) for name, runs in every if len({run.setting.algorithm for run in runs}) > 1]
     if every and not several:
         yield "No two algorithms ran with all else equal, so there is nothing to compare."
-    for name, runs in several[:_NAMED]:
+    lacking: dict[str, list[str]] = {}
+    for name, runs in several[:_RANKED]:
         comparable, left_out = _comparable(runs)
         stability = metrics.rank_stability(comparable, resamples=_RESAMPLES)
         if stability is None:
-            yield f"{name}: {_too_little(runs)}"
+            lacking.setdefault(_too_little(runs), []).append(name)
             continue
         but = f" {', '.join(left_out)} ran in fewer cells." if left_out else ""
         first, second = stability.ranking[0], stability.ranking[1]
         again = 100 * stability.first_again
-        certain = "firmly" if again >= 95 else "most of the time" if again >= 75 else "by luck of the seeds"
+        luck = "" if again >= _SURE else ", so which of them is first is luck"
         yield (
-            f"{name}: {first} comes first, {certain}: by the mean of {_count(stability.cells, 'common cell')} it leads "
-            f"{second}, and it is first again in {again:.0f} % of the draws from the {stability.seeds} seeds. "
+            f"{name}: by the mean of {_count(stability.cells, 'common cell')} {first} is first, before {second}. Drawn "
+            f"again from the {stability.seeds} seeds, it is first in {again:.0f} % of the draws{luck}. "
             f"The order is {', '.join(stability.ranking)}.{but}"
         )
+    for why, names in lacking.items():
+        more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+        yield f"{'; '.join(names[:_NAMED])}{more}: {why}"
 
 
 def _comparable(runs: Sequence[Record]) -> tuple[list[Record], list[str]]:

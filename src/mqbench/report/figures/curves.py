@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from mqbench.report.charts.lines import Line, lines
 from mqbench.report.context import Context
 from mqbench.report.diagnostics import Curve
-from mqbench.report.families import families
+from mqbench.report.families import families, in_turn
 from mqbench.report.figures._base import Figure
 from mqbench.report.picture import Picture
 
@@ -21,13 +21,17 @@ _COMPARED = {
 
 
 def _pictures(context: Context) -> Iterator[Picture]:
-    for field, by in _COMPARED.items():
-        for family in families(context.records, field):
-            found = {name: (run, context.curve(run)) for name, run in family.runs.items()}
-            known = {name: (run.calibrated_accuracy, curve) for name, (run, curve) in found.items() if curve}
-            if any(len(curve.x) > 1 for _, curve in known.values()):
-                yield _test(f"{family.title}: test accuracy {by}", known)
-                yield _train(f"{family.title}: training accuracy {by}", known)
+    given = [_of(context, field, by) for field, by in _COMPARED.items()]
+    return in_turn(given, 2)  # test and training stay side by side
+
+
+def _of(context: Context, field: str, by: str) -> Iterator[Picture]:
+    for family in families(context.records, field):
+        found = {name: (run, context.curve(run)) for name, run in family.runs.items()}
+        known = {name: (run.calibrated_accuracy, curve) for name, (run, curve) in found.items() if curve}
+        if any(len(curve.x) > 1 for _, curve in known.values()):
+            yield _test(f"{family.title}: test accuracy {by}", known)
+            yield _train(f"{family.title}: training accuracy {by}", known)
 
 
 def _test(title: str, known: dict[str, tuple[float | None, Curve]]) -> Picture:

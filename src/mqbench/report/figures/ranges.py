@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from mqbench.report.charts.layers import Span, spans
 from mqbench.report.context import Context
-from mqbench.report.families import Family, families
+from mqbench.report.families import Family, families, in_turn
 from mqbench.report.figures._base import Figure
 from mqbench.report.picture import Picture
 
@@ -16,11 +16,14 @@ _COMPARED = {
 
 
 def _pictures(context: Context) -> Iterator[Picture]:
-    for field, by in _COMPARED.items():
-        for family in families(context.records, field):
-            picture = _picture(context, family, by)
-            if picture is not None:
-                yield picture
+    return in_turn([_of(context, field, by) for field, by in _COMPARED.items()])
+
+
+def _of(context: Context, field: str, by: str) -> Iterator[Picture]:
+    for family in families(context.records, field):
+        picture = _picture(context, family, by)
+        if picture is not None:
+            yield picture
 
 
 def _picture(context: Context, family: Family, by: str) -> Picture | None:
