@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from deployed import converted
 from mqbench.deploy.artifact import Request, make, open_again, verify_again
@@ -57,6 +58,24 @@ def test_it_is_verified_again_by_itself(tmp_path: Path) -> None:
     assert (agreement.exact_fraction, agreement.images, missed) == (1.0, 2, [])
     _, missed = verify_again(tmp_path / "out", require="exact=1,steps=0,drop=0")
     assert missed == []
+
+
+def test_channels_that_a_file_rescales_are_named_where_the_engine_needs_no_such_thing(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    net = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3), torch.nn.ReLU(), torch.nn.Conv2d(8, 4, 1))
+    with torch.no_grad():
+        net[0].weight[3] *= 1e-12
+        net[0].bias[3] = 30.0
+    for runtime, said in (("torch_fbgemm", "model.onnx: 1 nearly dead"), ("onnxruntime", "1 nearly dead")):
+        found = make(
+            lower(converted(net, "fbgemm")),
+            [images(4)],
+            [images(1)],
+            Request(folder=tmp_path / runtime, runtime=runtime),
+            network={},
+        )
+        assert found["missed"] == []
+        assert next(note for note in found["notes"] if "nearly dead" in note).startswith(said)
 
 
 def test_a_backend_with_a_form_of_its_own_gets_that_file_too(tmp_path: Path) -> None:

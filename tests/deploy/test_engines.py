@@ -12,6 +12,7 @@ from deployed import converted
 from mqbench.deploy import runtimes
 from mqbench.deploy.agreement import Agreement
 from mqbench.deploy.lowering import lower
+from mqbench.deploy.requirement import Requirement
 from mqbench.errors import IncompatibleError, RequestError
 from networks import Basic, images, trained
 
@@ -59,6 +60,43 @@ def test_layer_by_layer_within_one_step(net: str, backend: str, bits: int, runti
         assert {found.precision(name) for name in integers} == {"integer"}
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("backend", "runtime"),
+    [
+        ("fbgemm", "torch_fbgemm"),
+        ("snpe", "torch_fbgemm"),
+        ("fbgemm", "torch_x86"),
+        ("tensorrt", "torch_onednn"),
+        ("acl", "torch_onednn"),
+        ("tensorrt", "openvino"),
+        ("acl", "openvino"),
+        ("tvm", "openvino"),
+        ("snpe", "tvm"),
+    ],
+)
+@pytest.mark.parametrize(
+    "architecture", ["resnet18", "resnet50", "mobilenetv2_100", "tf_efficientnet_lite0", "regnetx_006"]
+)
+def test_every_architecture(architecture: str, backend: str, runtime: str) -> None:
+    timm = pytest.importorskip("timm")
+    engine(runtime)
+    torch.manual_seed(0)
+    x = torch.randn(2, 3, 64, 64)
+    q = mqbench.prepare(
+        trained(timm.create_model(architecture, pretrained=False)),
+        x,
+        backend=backend,
+        algorithm="ptq",
+        bits=8,
+    )
+    mqbench.calibrate(q, [x])
+    cured = mqbench.cure(mqbench.convert(q), runtime=runtime)
+    found = mqbench.verify(cured.program, [torch.randn_like(x)], runtime=runtime, options=cured.options)
+    bar = Requirement.parse("auto", cured.program, exact_engine=not engine(runtime).one_step)
+    assert not bar.missed(found, {})
+
+
 @pytest.mark.parametrize("runtime", ["torch_fbgemm", pytest.param("tvm", marks=pytest.mark.slow)])
 def test_whole_networks_are_exact(runtime: str) -> None:
     """The arithmetic that these runtimes state is the engine's own, rounding for rounding."""
@@ -91,6 +129,27 @@ def test_the_arithmetic_of_fbgemm_is_not_that_of_onnxruntime() -> None:
     assert torch.equal(got, own)
     assert 0 < int((got != other).sum()) < got.numel() // 100
     assert int((got - other).abs().max()) == 1
+
+
+@pytest.mark.parametrize("runtime", ["openvino", "torch_onednn"])
+def test_pixels_halfway_between_two_integers_turn_as_the_engine_turns_them(runtime: str) -> None:
+    """Images whose pixels are k + 1/2 steps: what rounds before and after the zero point parts on half of them."""
+    pixels = torch.randint(0, 256, (6, 3, 12, 12), generator=torch.Generator().manual_seed(0)).float()
+    x = pixels / 127.5 - 1
+    x[0, 0, 0, :2] = torch.tensor([-1.0, 1.0])
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 8, 1))
+    q = mqbench.prepare(net, x, backend="acl", algorithm="ptq", bits=8)
+    mqbench.calibrate(q, [x])
+    program = lower(mqbench.convert(q))
+    (name,) = (
+        op.name for op in program.operations if op.kind == "quantize" and op.inputs[0] in program.inputs
+    )
+    got = engine(runtime).load(program, watch=[name]).run(x)[name]
+    own = mqbench.to_integer(program, arithmetic=engine(runtime).arithmetic).values(x)[name]
+    assert torch.equal(got, own)
+    by_division = mqbench.to_integer(program).values(x)[name]
+    assert (int((got != by_division).sum()) > got.numel() // 4) is (runtime == "openvino")
 
 
 # -- FBGEMM's depthwise kernels -------------------------------------------------------------------------

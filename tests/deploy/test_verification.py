@@ -200,6 +200,10 @@ def test_refusals() -> None:
         mqbench.verify(d, [images()], runtime="onnx")
     with pytest.raises(RequestError, match="at least one batch"):
         mqbench.verify(d, [])
+    with pytest.raises(RequestError, match="threads must be at least 1, got 0"):
+        mqbench.verify(d, [images()], threads=0)
+    with pytest.raises(RequestError, match="hold NaN"):
+        mqbench.verify(d, [images().fill_(float("nan"))])
     with pytest.raises(RequestError, match="no option 'fast'; allowed: optimization"):
         mqbench.verify(d, [images()], options={"fast": True})
     with pytest.raises(RequestError, match="must be one of all, extended, basic, none, got 'most'"):

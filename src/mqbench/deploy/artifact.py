@@ -7,7 +7,7 @@ import shutil
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -117,7 +117,9 @@ def make(
     building = request.folder.with_name(f".{request.folder.name}.{secrets.token_hex(4)}")
     try:
         building.mkdir(parents=True)
-        model = _export(program, engine, building, str(options.get("form", engine.form)))
+        with warnings.catch_warnings(record=True) as warned:
+            warnings.simplefilter("always")
+            model = _export(program, engine, building, str(options.get("form", engine.form)))
         program_file.save(program, building / NETWORK)
         tensors = {f"input{i}": x.contiguous() for i, x in enumerate(sample)}
         (building / SAMPLE).write_bytes(save_tensors(tensors))
@@ -129,6 +131,9 @@ def make(
             threads=request.threads,
             options=options,
         )
+        said = dict.fromkeys(str(warning.message) for warning in warned)
+        unsaid = [f"{MODEL}: {about}" for about in said if about not in agreement.notes]
+        agreement = replace(agreement, notes=(*agreement.notes, *unsaid))
         known = {**(accuracy or {}), **agreement.accuracy}
         found = certify(
             agreement,

@@ -36,10 +36,12 @@ def check_accumulator(terms: int, weight_bits: int, activation_bits: int) -> Non
     Raises:
         RequestError: they could.
     """
+    room = 31 - weight_bits - activation_bits
     if terms * 2 ** (weight_bits + activation_bits) >= 2**31:
+        most = f"at most {2**room - 1} are safe, or use fewer bits" if room > 0 else "use fewer bits"
         raise RequestError(
             f"{terms} products of {weight_bits} and {activation_bits} bits can overflow a 32-bit accumulator; "
-            f"at most {2 ** (31 - weight_bits - activation_bits) - 1} are safe, or use fewer bits"
+            f"{most}"
         )
 
 

@@ -143,6 +143,8 @@ class _Comparison:
 
     def add(self, inputs: tuple[Tensor, ...], labels: Tensor | None) -> None:
         """One batch, in parts that fit into memory."""
+        if any(bool(x.isnan().any()) for x in inputs):
+            raise RequestError("the images to verify with hold NaN, which every engine quantizes otherwise")
         for start in range(0, len(inputs[0]), self._images_at_once):
             part = slice(start, start + self._images_at_once)
             self._add(tuple(x[part] for x in inputs), None if labels is None else labels[part])

@@ -152,6 +152,8 @@ class Runtime:
             RequestError: the engine is missing, refuses the network, or has no such option or tensor.
         """
         self.require()
+        if threads < 1:
+            raise RequestError(f"threads must be at least 1, got {threads}")
         chosen = dict(self.options) | dict(options or {})
         unknown = sorted(set(chosen) - set(self.options))
         if unknown:

@@ -13,6 +13,6 @@ RUNTIME = Runtime(
     open=opener("onednn", symmetric_weights=True),
     one_step=(
         "oneDNN rounds rint(((acc s_x) s_w + b) (1/s_y) + z); compilers may fuse one multiplication and addition more, "
-        "which turns a few integers in 10^7"
+        "which turns a few integers in 10^6"
     ),
 )
