@@ -11,7 +11,7 @@ import pytest
 
 import mqbench
 import standin
-from mqbench.errors import IncompatibleError, StoreError, UnknownNameError
+from mqbench.errors import IncompatibleError, RequestError, StoreError, UnknownNameError
 from mqbench.executors._base import Event, Finished, Planned, Progress, Started, failed
 from mqbench.record import Record, Setting
 from mqbench.store import Store
@@ -182,6 +182,15 @@ def test_a_store_that_cannot_be_written_is_refused_before_compute(tmp_path: Path
         with pytest.raises(StoreError, match=str(root)):
             make(Store(root), notes)
     assert count(notes) == [0] * 7
+
+
+def test_memory_is_not_shared_by_workers(notes: str) -> None:
+    with pytest.raises(
+        RequestError, match="no other process sees the records of memory://here; give --jobs 1"
+    ):
+        make(Store("memory://here"), notes, jobs=2)
+    assert count(notes) == [0] * len(RUNS)
+    assert len(make(Store("memory://here"), notes, jobs=1)) == len(RUNS)
 
 
 @pytest.mark.parametrize("jobs", [1, 2])

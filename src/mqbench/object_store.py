@@ -59,6 +59,11 @@ class ObjectStore(Store):
     def __repr__(self) -> str:
         return f"Store({str(self.root)!r})"
 
+    @property
+    def shared(self) -> bool:
+        """Whether another process sees the records: not those in the memory of this one."""
+        return not self.url.startswith("memory://")
+
     def __contains__(self, which: str | Setting) -> bool:
         key = _key(which)
         with self._naming("read"):

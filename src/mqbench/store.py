@@ -47,6 +47,11 @@ class Store:
     def __repr__(self) -> str:
         return f"Store({str(self.root)!r})"
 
+    @property
+    def shared(self) -> bool:
+        """Whether another process sees the records."""
+        return True
+
     def __contains__(self, which: str | Setting) -> bool:
         return (self._home(which) / record_file.RECORD).is_file()
 

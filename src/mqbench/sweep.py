@@ -189,9 +189,14 @@ def stream(
     if not missing:
         return
     kind.check(compute)
+    at_a_time = _at_a_time(kind, jobs, missing)
+    if not store.shared and (at_a_time != 1 or kind != executor_of("local")):
+        raise RequestError(
+            f"no other process sees the records of {store.root}; give --jobs 1, or another store"
+        )
     store.check_writable()
     store.clean()
-    with claims, kind.open(_at_a_time(kind, jobs, missing), compute) as pool:
+    with claims, kind.open(at_a_time, compute) as pool:
         for record in pool.run(schedule.tasks(), listener):
             schedule.finish(record)
             yield from schedule.settled()

@@ -36,6 +36,11 @@ def test_records_as_text_and_json(here: Path, capsys: Capture) -> None:
     assert (row["backend"], row["seed"]) == ("acl", 3)
 
 
+def test_no_records_is_said(here: Path, capsys: Capture) -> None:
+    assert cli.main(["records", "--where", "seed = 99"]) == 0
+    assert capsys.readouterr().out == "no records\n"
+
+
 def test_records_beside_the_papers(here: Path, capsys: Capture) -> None:
     assert cli.main(["records", "--paper", "--json"]) == 0
     rows = json.loads(capsys.readouterr().out)
@@ -50,7 +55,7 @@ def test_exports(here: Path, capsys: Capture) -> None:
     assert polars.read_csv("all.csv")["accuracy"].sort().to_list() == [60.0, 70.25]
     assert sorted(os.listdir(here)) == ["all.csv", "all.parquet", "runs"]
     assert cli.main(["records", "--parquet", "no/all.parquet"]) == 2
-    assert "cannot write no/all.parquet" in capsys.readouterr().err
+    assert "cannot write no/all.parquet: there is no folder no" in capsys.readouterr().err
 
 
 def test_pandas_reads_the_export(here: Path) -> None:

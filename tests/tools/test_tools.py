@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from torch import nn
 
 import mqbench
 from mqbench import catalog, metrics, tools
@@ -16,6 +18,7 @@ from mqbench.report.rows import rows
 from mqbench.store import Store
 from mqbench.task import validate
 from mqbench.tools._base import Tool
+from mqbench.tools._network import plain_network
 
 CATALOG: Any = tools
 PROJECT = Path(__file__).parents[2]
@@ -135,6 +138,35 @@ def test_onnxruntime(store: Store) -> None:
     assert row["tool_version"] == record.tool_version
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("tool", "fields"),
+    [
+        ("nncf", {"backend": "snpe"}),
+        ("torchao", {"backend": "tensorrt"}),
+        ("torchao", {"backend": "fbgemm", "graph": 2, "symmetric_weights": True}),
+        (
+            "torchao",
+            {"backend": "tensorrt", "algorithm": "minmax", "bits": 4, "first_last_bits": 4, "epochs": 1},
+        ),
+        ("brevitas", {"backend": "acl"}),
+        ("brevitas", {"backend": "academic", "algorithm": "lsq", "bits": 4, "epochs": 1}),
+    ],
+)
+def test_the_others(store: Store, tool: str, fields: dict[str, Any]) -> None:
+    pytest.importorskip(tool)
+    record = mqbench.run(cell(tool, **fields), store=store)
+    assert record.outcome == "ok"
+    assert record.agreement is not None
+    assert record.agreement > (97 if fields.get("bits", 8) == 8 else 50)
+    assert len(record.curve) == fields.get("epochs", 0)
+    assert record.accuracy is not None
+    assert record.float_accuracy is not None
+    assert record.accuracy > record.float_accuracy - 3
+    again = mqbench.run(record.setting, store=None)
+    assert not differences(record, again)
+
+
 @pytest.mark.parametrize("observer", ["kld", "quantile"])
 def test_onnxruntime_calibrations_differ(store: Store, observer: str) -> None:
     pytest.importorskip("onnxruntime")
@@ -167,6 +199,21 @@ def test_what_fails_there_is_said_here(store: Store, tmp_path: Path, monkeypatch
     monkeypatch.setenv("MQBENCH_PYTHON_BROKEN", sys.executable)
     with pytest.raises(MQBenchError, match=r"exit code 1.: ValueError: no such layer"):
         mqbench.run(cell("broken"), store=store)
+
+
+def test_the_plain_network_computes_the_same() -> None:
+    torch.manual_seed(0)
+    model = mqbench.architectures["digits_resnet"].build(10, 1)
+    x = torch.randn(4, 1, 8, 8)
+    for _ in range(3):
+        model(x)  # batch norms that do something
+    model.eval()
+    plain, folded = plain_network(model, x[:2]), plain_network(model, x[:2], fold=True)
+    assert torch.equal(plain(x), model(x))
+    torch.testing.assert_close(folded(x), model(x), rtol=1e-4, atol=1e-5)
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in folded.modules())
+    relus = [node.target for node in plain.graph.nodes if "relu" in str(node.target)]
+    assert len(relus) == len(set(relus)) == 5  # one ReLU of a block is called twice
 
 
 def test_tools_stand_beside_algorithms() -> None:

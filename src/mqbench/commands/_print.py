@@ -119,6 +119,9 @@ def print_frame(frame: "polars.DataFrame", *, as_json: bool) -> None:
     if as_json:
         print_json(frame.to_dicts())
         return
+    if not frame.height:
+        print("no records")
+        return
     shown = [name for name in frame.columns if frame[name].null_count() < frame.height]
     table = Table(*shown, box=None, padding=(0, 2, 0, 0), pad_edge=False)
     for values in frame.select(shown).iter_rows():

@@ -71,6 +71,8 @@ def records(
 
 def _write(path: Path, write: Callable[[Path], object]) -> None:
     """As a whole or not at all."""
+    if not path.parent.is_dir():
+        raise RequestError(f"cannot write {path}: there is no folder {path.parent}")
     hand = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
     try:
         write(hand)
