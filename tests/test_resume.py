@@ -74,7 +74,7 @@ def together(store: Path, *launcher: str) -> "subprocess.Popen[str]":
 @pytest.mark.skipif(not dist.is_gloo_available(), reason="no gloo here")
 def test_two_processes_that_are_killed_end_in_the_same_record(tmp_path: Path) -> None:
     setting = SETTING.model_copy(update={"epochs": 2, "batch_size": 16, "global_batch": 32})
-    torchrun = ("-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "0")
+    torchrun = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     mqbench.run(setting.float_setting, store=whole)
     shutil.copytree(whole, cut)
