@@ -34,7 +34,7 @@ def jobs(x: torch.Tensor, gradient: torch.Tensor) -> dict[str, Callable[[], obje
         "lsq, zero point": (lsq.AFTER_ROUNDING, (scale, torch.tensor(1.0)), elementwise.NOTHING),
         "lsq behind batch norm": (lsq.AFTER_ROUNDING, (scale, None), Before(affine)),
         "lsq of a folded weight": (lsq.AFTER_ROUNDING, (scale, None), gain),
-        "dorefa, tanh of the weight": (dorefa._DIVIDED, (scale,), elementwise.NOTHING),
+        "dorefa, tanh of the weight": (dorefa.DIVIDED_NEAR, (scale,), elementwise.NOTHING),
         "qil": (qil.LINEAR[True], (scale, scale, scale), elementwise.NOTHING),
         "apot": (apot.PROJECTIONS[3], (scale,), elementwise.NOTHING),
         "pact": (_clipping.CLIPPED, clipped, elementwise.NOTHING),

@@ -9,6 +9,7 @@ The paper's 2/(Nmax - Nmin) is the symmetric scale at max|w~| = 1. The 1e-5 boun
 that a scale-free quantizer has under folding strategy 4 (SPEC section 4).
 """
 
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 import torch
@@ -21,21 +22,27 @@ from mqbench.algorithms._clipping import ClippedActivation
 from mqbench.algorithms._ranges import WeightRange, row_ranges
 from mqbench.fused.elementwise import Elementwise
 from mqbench.fused.loop import takes
+from mqbench.fused.near import near_tanh
 
 EPSILON = 1e-5
 
 
-def _divided(x: Tensor, m: Tensor) -> Tensor:
-    return torch.tanh(x) / m
+def _divided(tanh: Callable[[Tensor], Tensor]) -> Elementwise:
+    """tanh(x)/m and its gradients."""
+
+    def forward(x: Tensor, m: Tensor) -> Tensor:
+        return tanh(x) / m
+
+    def backward(gradient: Tensor, x: Tensor, m: Tensor) -> tuple[Tensor | None, ...]:
+        t = tanh(x)
+        dt = gradient / m
+        return dt * (1 - t * t), -(dt * t) / m
+
+    return Elementwise(forward, backward, parameters=1, scalars=0, gradients=1)
 
 
-def _slopes(gradient: Tensor, x: Tensor, m: Tensor) -> tuple[Tensor | None, ...]:
-    t = torch.tanh(x)
-    dt = gradient / m
-    return dt * (1 - t * t), -(dt * t) / m
-
-
-_DIVIDED = Elementwise(_divided, _slopes, parameters=1, scalars=0, gradients=1)
+DIVIDED, DIVIDED_NEAR = _divided(torch.tanh), _divided(near_tanh)
+NEAR = 0.7
 
 
 class _NormalisedTanh(Function):
@@ -45,17 +52,19 @@ class _NormalisedTanh(Function):
     def forward(ctx: Any, x: Tensor) -> Tensor:
         lo, hi = row_ranges(x.reshape(1, -1))
         largest = torch.maximum(hi, -lo)
-        top = _DIVIDED.forward(largest, (torch.ones((), dtype=x.dtype),), ())[0]
+        definition = DIVIDED_NEAR if float(largest) <= NEAR else DIVIDED
+        top = definition.forward(largest, (torch.ones((), dtype=x.dtype),), ())[0]
         m = top + EPSILON
         ctx.save_for_backward(x, top, m)
         ctx.ends = [end for end in {float(lo), float(hi)} if abs(end) == float(largest)]
-        return _DIVIDED.forward(x, (m,), ())
+        ctx.definition = definition
+        return definition.forward(x, (m,), ())
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         x, top, m = ctx.saved_tensors
-        dx, _, (dm,) = _DIVIDED.backward(gradient, x, (m,), ())
+        dx, _, (dm,) = ctx.definition.backward(gradient, x, (m,), ())
         assert dm is not None
         places = [(x == end).nonzero(as_tuple=True) for end in ctx.ends]
         number = sum(len(place[0]) for place in places)
