@@ -14,7 +14,7 @@ from collections.abc import Callable
 
 import torch
 
-from mqbench.algorithms import _clipping, dsq, lsq
+from mqbench.algorithms import _clipping, apot, dorefa, dsq, lsq, qil
 from mqbench.functional import STRAIGHT_THROUGH
 from mqbench.fused import elementwise
 from mqbench.fused.elementwise import Affine, Before, Elementwise
@@ -27,21 +27,31 @@ def jobs(x: torch.Tensor, gradient: torch.Tensor) -> dict[str, Callable[[], obje
     scale = torch.tensor(0.2)
     affine = Affine(*(torch.rand(x.shape[1]) + 0.5 for _ in range(3)))
     clipped = (torch.tensor(0.0), torch.tensor(3.0), scale, None)
+    gain = Before(gain=torch.rand(x.shape[0]) + 0.5)
     definitions: dict[str, tuple[Elementwise, tuple[torch.Tensor | None, ...], Before]] = {
         "straight through": (STRAIGHT_THROUGH, (scale, None), elementwise.NOTHING),
         "lsq": (lsq.AFTER_ROUNDING, (scale, None), elementwise.NOTHING),
         "lsq, zero point": (lsq.AFTER_ROUNDING, (scale, torch.tensor(1.0)), elementwise.NOTHING),
         "lsq behind batch norm": (lsq.AFTER_ROUNDING, (scale, None), Before(affine)),
+        "lsq of a folded weight": (lsq.AFTER_ROUNDING, (scale, None), gain),
+        "dorefa, tanh of the weight": (dorefa.DIVIDED_NEAR, (scale,), elementwise.NOTHING),
+        "qil": (qil.LINEAR[True], (scale, scale, scale), elementwise.NOTHING),
+        "apot": (apot.PROJECTIONS[3], (scale,), elementwise.NOTHING),
         "pact": (_clipping.CLIPPED, clipped, elementwise.NOTHING),
         "dsq": (dsq.SOFT_STAIRCASE, (scale, None, scale), elementwise.NOTHING),
     }
     found: dict[str, Callable[[], object]] = {"relu": lambda: torch.relu(x)}
     for name, (definition, parameters, before) in definitions.items():
-        found[f"{name}, forward"] = lambda d=definition, p=parameters, b=before: d.forward(
-            x, p, GRID, before=b
-        )  # type: ignore[misc]
-        found[f"{name}, backward"] = lambda d=definition, p=parameters, b=before: d.backward(  # type: ignore[misc]
-            gradient, x, p, GRID, before=b
+        numbers = {
+            "qil": (*GRID, 0.1),
+            "apot": (-1.0, *apot.BETWEEN[3, x.dtype]),
+            "dorefa, tanh of the weight": (),
+        }.get(name, GRID)
+        found[f"{name}, forward"] = lambda d=definition, p=parameters, b=before, n=numbers: d.forward(  # type: ignore[misc]
+            x, p, n, before=b
+        )
+        found[f"{name}, backward"] = lambda d=definition, p=parameters, b=before, n=numbers: d.backward(  # type: ignore[misc]
+            gradient, x, p, n, before=b
         )
     return found
 

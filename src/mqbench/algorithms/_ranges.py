@@ -51,6 +51,16 @@ def row_ranges(rows: Tensor) -> tuple[Tensor, Tensor]:
     return found.lo, found.hi
 
 
+def row_std_mean(rows: Tensor) -> tuple[Tensor, Tensor]:
+    """`std_mean` of ``[elements]`` or ``[channels, elements]`` without gradients, by the observers' one pass."""
+    found = summarise(rows.detach().reshape(-1, rows.shape[-1]), Kind.MOMENTS) if rows.numel() else None
+    if found is None or bool(found.lo.isnan().any()):
+        return std_mean(rows)
+    std = (found.square / max(rows.shape[-1] - 1, 1)).sqrt()
+    shape = rows.shape[:-1]
+    return std.to(rows.dtype).reshape(shape), found.first.to(rows.dtype).reshape(shape)
+
+
 def clipped_range(ends: Sequence[Tensor], clip: Clip | None) -> tuple[Tensor, Tensor]:
     """The range of a tensor after a clip, from the range before: clipping keeps the order."""
     lo, hi = ends

@@ -23,7 +23,7 @@ from mqbench.algorithms._ranges import (
     by_channel,
     clipped_range,
     row_ranges,
-    std_mean,
+    row_std_mean,
 )
 from mqbench.fused.activation import Clip
 from mqbench.fused.elementwise import Elementwise
@@ -74,7 +74,7 @@ class DSQWeight(WeightRange):
     def weight_range(self, w: Tensor) -> tuple[Tensor, Tensor]:  # noqa: D102
         # u - floor(u) loses a bit with each bit of u: from 7 bits on float32 is too coarse for the slope
         values = by_channel(w.double() if self.scheme.bits > 6 else w, self.channel_axis)
-        std, mean = std_mean(values)
+        std, mean = row_std_mean(values)
         return mean - DEVIATIONS * std, mean + DEVIATIONS * std
 
     def set_range(self, lo: Tensor, hi: Tensor) -> None:  # noqa: D102
