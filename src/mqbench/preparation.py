@@ -202,7 +202,8 @@ class _Editor:
     def _insert(self, group: Group) -> None:
         name = self._unique(group.name)
         target = f"{QUANTIZERS}.{name}"
-        self.root.add_submodule(target, self._quantizer_of(group))
+        quantizer = self.plan.quantizer("activation", group.first_or_last, layers=group.layers)
+        self.root.add_submodule(target, quantizer)
         for source in group.sources:
             after = source if source.op != "placeholder" else self.graph.find_nodes(op="placeholder")[-1]
             readers = [reader for reader in source.users if reader.op != "output"]
@@ -214,9 +215,6 @@ class _Editor:
             with self.graph.inserting_before(reader):
                 quantized = self._call(target, source)
             reader.args = (quantized, *reader.args[1:])
-
-    def _quantizer_of(self, group: Group) -> FakeQuantize:
-        return self.plan.quantizer("activation", group.first_or_last, layers=group.layers)
 
     def _attend(self, node: fx.Node) -> None:
         """Put a quantizer between the softmax of an attention call and its second matrix product."""

@@ -126,11 +126,8 @@ class _Loop:
         extra: str,
         progress: Progress,
     ) -> Training:
-        share_statistics(
-            self.model,
-            synchronize=self.sync_bn,
-            batches=self.plan.processes * self.plan.accumulate,
-        )
+        batches = self.plan.processes * self.plan.accumulate
+        share_statistics(self.model, synchronize=self.sync_bn, batches=batches)
         if self.compute.channels_last:
             self.model.to(memory_format=torch.channels_last)
         self.optimizer = optimizer_of(self.model, self.recipe, quantizer_weight_decay)
