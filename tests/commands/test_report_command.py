@@ -8,13 +8,13 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
-from small_store import fill, made, table
 
 from mqbench import cli
 from mqbench.record import Record
 from mqbench.report.picture import Picture
 from mqbench.report.pictures import write
 from processes import environment
+from small_store import fill, made, table
 
 
 @pytest.fixture

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from small_store import fill, made, measure, table
 
 from mqbench.report.reading import Reader
 from mqbench.report.site import Site
 from mqbench.store import Store
+from small_store import fill, made, measure, table
 
 playwright = pytest.importorskip("playwright.sync_api", reason="no playwright; pip install 'mqbench[dev]'")
 CHROMIUM = os.environ.get("MQBENCH_CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")

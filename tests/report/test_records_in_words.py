@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 from cyclopts import App
-from small_store import made, measure, table
 
 from mqbench.arguments import Axes
 from mqbench.commands._options import NO_AXES
@@ -20,6 +19,7 @@ from mqbench.report.headlines import headlines
 from mqbench.report.ladders import climbed
 from mqbench.report.reproducing import command
 from mqbench.store import Store
+from small_store import made, measure, table
 
 
 def context(records: Sequence[Record], **given: Any) -> Context:

@@ -134,7 +134,7 @@ def test_onnxruntime(store: Store) -> None:
     assert record.agreement > 97
     assert record.provenance is not None
     assert record.provenance.versions["onnxruntime"] == record.tool_version
-    (row,) = mqbench.records(store.root).filter(key=record.key).to_dicts()
+    (row,) = mqbench.records(store.root).filter(key=record.setting.key).to_dicts()
     assert row["tool"] == "onnxruntime"
     assert row["tool_version"] == record.tool_version
 
