@@ -62,10 +62,12 @@ def test_it_is_verified_again_by_itself(tmp_path: Path) -> None:
 
 def test_channels_that_a_file_rescales_are_named_where_the_engine_needs_no_such_thing(tmp_path: Path) -> None:
     torch.manual_seed(0)
-    net = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3), torch.nn.ReLU(), torch.nn.Conv2d(8, 4, 1))
+    first = torch.nn.Conv2d(3, 8, 3)
+    assert first.bias is not None
     with torch.no_grad():
-        net[0].weight[3] *= 1e-12
-        net[0].bias[3] = 30.0
+        first.weight[3] *= 1e-12
+        first.bias[3] = 30.0
+    net = torch.nn.Sequential(first, torch.nn.ReLU(), torch.nn.Conv2d(8, 4, 1))
     for runtime, said in (("torch_fbgemm", "model.onnx: 1 nearly dead"), ("onnxruntime", "1 nearly dead")):
         found = make(
             lower(converted(net, "fbgemm")),
