@@ -1,5 +1,8 @@
 """Other toolkits: what they compute is refused or recorded, and a record says who made it."""
 
+import json
+import re
+import shlex
 import sys
 import tomllib
 from pathlib import Path
@@ -10,7 +13,7 @@ import torch
 from torch import nn
 
 import mqbench
-from mqbench import catalog, metrics, tools
+from mqbench import catalog, cli, metrics, tools
 from mqbench.compare import differences
 from mqbench.errors import IncompatibleError, MQBenchError, RequestError
 from mqbench.record import Record, Setting
@@ -86,6 +89,15 @@ def test_the_float_network_has_no_tool() -> None:
     with pytest.raises(ValueError, match="takes no tool"):
         Setting(architecture="a", dataset="d", tool="onnxruntime")
     assert cell().float_setting == cell("mqbench").float_setting
+
+
+def test_records_from_before_there_were_tools_load() -> None:
+    old = [record for record in Store(PROJECT / "results" / "cifar10-resnet20") if record.schema_version == 1]
+    assert len(old) == 26
+    assert {(record.setting.tool, record.tool_version) for record in old} == {("mqbench", None)}
+    assert (
+        len({record.setting.key for record in old}) == 26
+    )  # and each lies under its key, or would not be read
 
 
 def added(folder: Path, name: str, package: str) -> str:
@@ -215,6 +227,19 @@ def test_the_plain_network_computes_the_same() -> None:
     assert not any(isinstance(module, nn.BatchNorm2d) for module in folded.modules())
     relus = [node.target for node in plain.graph.nodes if "relu" in str(node.target)]
     assert len(relus) == len(set(relus)) == 5  # one ReLU of a block is called twice
+
+
+def test_the_pages_example(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    page = (PROJECT / "docs" / "tools.md").read_text(encoding="utf-8")
+    ((name, text),) = re.findall(r"```python\n# (\w+\.py)\n(.*?)```", page, re.DOTALL)
+    (command,) = re.findall(r"```\nmqbench (run --load .*?)```", page, re.DOTALL)
+    (tmp_path / name).write_text(text, encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    arguments = shlex.split(command.replace("\\\n", " "))
+    assert cli.main([*arguments, "--float-epochs", "1", "--jobs", "1", "--json"]) == 0
+    records = json.loads(capsys.readouterr().out)["records"]
+    assert [record["setting"]["tool"] for record in records] == ["mqbench", "mqbench", "rounding"]
+    assert records[2]["accuracy"] == pytest.approx(records[0]["accuracy"], abs=2)
 
 
 def test_tools_stand_beside_algorithms() -> None:
