@@ -17,7 +17,7 @@ from mqbench.deploy.lowering import lower
 from mqbench.errors import IncompatibleError, MQBenchError, RequestError
 from mqbench.float_network import WEIGHTS
 from mqbench.preparation import prepare
-from mqbench.record import FLOAT, Setting
+from mqbench.record import FLOAT, MQBENCH, Setting
 from mqbench.runner import run
 from mqbench.store import Store
 from mqbench.task import RunTask, plan_of, validate
@@ -106,6 +106,8 @@ def float_network(
 def _check(setting: Setting, request: Request, images: int | None, sample: int) -> None:
     if setting.algorithm == FLOAT:
         raise RequestError("quantize needs an algorithm; float is the network without quantization")
+    if setting.tool != MQBENCH:
+        raise RequestError(f"quantize deploys what mqbench quantizes, got a setting of {setting.tool}")
     plan = plan_of(setting)
     if not plan.method.deployable:
         raise IncompatibleError(f"{setting.algorithm!r} has no integer form that an inference library runs")
