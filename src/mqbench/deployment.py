@@ -21,7 +21,7 @@ from mqbench.deploy.lowering import lower
 from mqbench.errors import IncompatibleError, RequestError, RunFailedError
 from mqbench.float_network import WEIGHTS
 from mqbench.quantization import prepared, quantized
-from mqbench.record import FLOAT, Setting
+from mqbench.record import FLOAT, MQBENCH, Setting
 from mqbench.runner import run
 from mqbench.store import Store
 from mqbench.task import RunTask, plan_of, validate
@@ -130,6 +130,8 @@ def _check(
 ) -> None:
     if setting.algorithm == FLOAT:
         raise RequestError("quantize needs an algorithm; float is the network without quantization")
+    if setting.tool != MQBENCH:
+        raise RequestError(f"quantize deploys what mqbench quantizes, got a setting of {setting.tool}")
     plan = plan_of(setting)
     if not plan.method.deployable:
         raise IncompatibleError(f"{setting.algorithm!r} has no integer form that an inference library runs")

@@ -60,8 +60,8 @@ def estimate(
 ) -> list[Cost]:
     """The cost of every setting; runs that compute the same (but for seeds and rates) are measured once.
 
-    Nothing is read but the dataset's size, and not even that where the dataset is not here but its size
-    is known (ImageNet).
+    A run of another toolkit is taken to cost what the same cell costs here. Nothing is read but the dataset's
+    size, and not even that where the dataset is not here but its size is known (ImageNet).
 
     Args:
         settings: the runs, float networks among them.
