@@ -82,8 +82,7 @@ def train(
         return Training(())
     compute = compute or Compute(accelerator="cpu", threads=torch.get_num_threads())
     fabric = fabric or Fabric(accelerator=compute.accelerator, devices=1, precision=compute.precision)
-    if fabric.device.type == "cpu":
-        keep_freed_memory()
+    keep_freed_memory()
     loop = _Loop(model, splits, recipe, seed, steps, sync_bn, compute, fabric, board)
     return loop.run(quantizer_weight_decay, checkpoint, extra, progress)
 
