@@ -39,6 +39,23 @@ def test_a_family_differs_in_one_field_and_has_the_lowest_seed_of_each_value() -
     assert family.title == "resnet18, imagenet, TVM, w4a4"
 
 
+def test_families_begin_with_academic_ones_then_with_what_compares_most() -> None:
+    records = [made(algorithm=a, backend=b) for b in ("tvm", "academic") for a in ("lsq", "pact")]
+    more = [
+        made(algorithm=a, backend="academic", epochs=e)
+        for e in (3, 4)
+        for a in ("lsq", "pact", "dsq")[: e - 1]
+    ]
+    titles = [family.title for family in families([*records, *more], "algorithm")]
+    common = "resnet18, imagenet"
+    assert titles == [
+        f"{common}, Academic, w4a4, epochs 4",
+        f"{common}, Academic, w4a4",
+        f"{common}, Academic, w4a4, epochs 3",
+        f"{common}, TVM, w4a4",
+    ]
+
+
 def test_families_of_a_default_and_of_what_is_usable() -> None:
     records = [made(bn_folding=None), made(bn_folding=2), made(bn_folding=3)]
     (family,) = families(records, "bn_folding", usable=lambda r: r.setting.bn_folding != 3)

@@ -67,7 +67,8 @@ def families(
         for base, runs in groups.items()
         if len(runs) > 1
     ]
-    return sorted(found, key=lambda family: family.backend not in ("academic", None))
+    # then those that compare most, then those with most at its default, which has the fewest words
+    return sorted(found, key=lambda f: (f.backend not in ("academic", None), -len(f.runs), len(f.title)))
 
 
 def variants(records: Iterable[Record]) -> list[tuple[str, list[Record]]]:
