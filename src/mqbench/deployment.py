@@ -154,7 +154,7 @@ def _rehearse(
     """Refuse before training what engine and formats would refuse after it."""
     torch.manual_seed(setting.seed)
     model = task.architecture.build(task.splits.classes, task.splits.image_shape[0]).eval()
-    network = prepared(model, setting, task, skip, layer_bits)
+    network = prepared(model, setting, task.splits, skip, layer_bits)
     calibrate(network, calibration_batches(task.splits.train, count=2, batch_size=2, seed=setting.seed))
     rehearse(lower(convert(network)), request)
 

@@ -16,9 +16,9 @@ from mqbench.calibration import calibrate
 from mqbench.compute import Compute
 from mqbench.data._base import Dataset, Facts, Preprocessing, Splits, TensorSplit
 from mqbench.errors import RequestError
-from mqbench.preparation import prepare
+from mqbench.quantization import prepared
 from mqbench.record import FLOAT, Setting
-from mqbench.task import plan_of, recipe_of
+from mqbench.task import recipe_of
 from mqbench.training import BatchPlan, threads, train
 
 MEASURED_STEPS = 3
@@ -150,20 +150,8 @@ def _measure(setting: Setting, recipe: Recipe, about: Facts, compute: Compute) -
     recipe = _small(recipe, size)
     architecture = architecture_catalog[setting.architecture]
     model: nn.Module = architecture.build(about.classes, about.image_shape[0])
-    images, _ = next(iter(splits.test.batches([torch.arange(2)])))
     if setting.algorithm != FLOAT:
-        plan = plan_of(setting)
-        model = prepare(
-            model,
-            images,
-            backend=plan.backend,
-            algorithm=plan.algorithm,
-            bits=plan.bits,
-            bn_folding=plan.bn_folding,
-            graph=plan.graph,
-            first_last_bits=plan.first_last_bits,
-            overrides=plan.overrides,
-        )
+        model = prepared(model, setting, splits)
         calibrate(model, splits.test.batches([torch.arange(size)]))
     times = [time.perf_counter()]
     train(

@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor, fx, nn
 
 from mqbench.compute import Compute
+from mqbench.data._base import Splits
 from mqbench.post_training import calibrate_as
 from mqbench.preparation import prepare
 from mqbench.record import Setting
@@ -69,7 +70,7 @@ def quantized(
         file = Path(folder) / "state.safetensors"
         bits = dict(layer_bits)
         reason = launch(compute, _work, setting, data, compute, weights, skip, bits, checkpoint, file, report)
-        network = prepared(model, setting, task, skip, bits)
+        network = prepared(model, setting, task.splits, skip, bits)
         network.load_state_dict(load_file(file))
     return Quantized(network.eval(), reason)
 
@@ -95,7 +96,7 @@ def _work(
     model = task.architecture.build(task.splits.classes, task.splits.image_shape[0])
     model.load_state_dict(weights)
     torch.manual_seed(setting.seed)
-    network = prepared(model.eval(), setting, task, skip, layer_bits).to(fabric.device)
+    network = prepared(model.eval(), setting, task.splits, skip, layer_bits).to(fabric.device)
     place = None if checkpoint is None else Checkpoint(checkpoint, compute.checkpoint_minutes)
     progress("calibrate")
     calibrate_as(setting, network, task.splits.train, task.recipe, fabric.device)
@@ -124,13 +125,13 @@ def _work(
 def prepared(
     model: nn.Module,
     setting: Setting,
-    task: RunTask,
+    splits: Splits,
     skip: tuple[str, ...] = (),
     layer_bits: Mapping[str, int] = MappingProxyType({}),
 ) -> fx.GraphModule:
     """The quantized network of a setting, not calibrated yet."""
     plan = plan_of(setting)
-    images, _ = next(iter(task.splits.test.batches([torch.arange(2)])))
+    images, _ = next(iter(splits.test.batches([torch.arange(2)])))
     return prepare(
         model,
         images,

@@ -169,7 +169,7 @@ class _Run:
 
     def _prepared(self, model: nn.Module, task: RunTask, *, calibrated: bool) -> nn.Module:
         """Quantized, and calibrated unless a checkpoint holds what calibration would set."""
-        quantized = prepared(model.cpu(), self.setting, task).to(self.fabric.device)
+        quantized = prepared(model.cpu(), self.setting, task.splits).to(self.fabric.device)
         if calibrated:
             self.progress("calibrate", 0, 1)
             calibrate_as(self.setting, quantized, task.splits.train, task.recipe, self.fabric.device)
