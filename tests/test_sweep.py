@@ -283,6 +283,21 @@ def test_workers_end_with_their_parent_in_the_middle_of_a_run(store: Store, note
     until(lambda: not any(is_alive(pid) for pid in workers), seconds=10)
 
 
+def test_a_record_that_comes_between_two_looks(
+    store: Store, notes: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.put(standin.record_of(SETTINGS[0]))
+    look = Store.stamps
+
+    def stamps(self: Store) -> dict[str, str]:
+        self.put(standin.record_of(FLOAT))  # by another sweep
+        return look(self)
+
+    monkeypatch.setattr(Store, "stamps", stamps)
+    assert make(store, notes) == [standin.record_of(setting) for setting in RUNS]
+    assert count(notes)[0] == 0
+
+
 def test_two_sweeps_at_once_share_a_store(store: Store, notes: str) -> None:
     both = [start(store, notes, 1) for _ in range(2)]
     assert [process.wait(timeout=60) for process in both] == [0, 0]

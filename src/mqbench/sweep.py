@@ -126,6 +126,9 @@ def sweep(
         work=work,
     )
     known.update((record.setting, record) for record in made)
+    for setting in runs:  # what another sweep finished between our look at the store and that of `stream`
+        if setting not in known and (record := store.get(setting)) is not None:
+            known[setting] = record
     return [known[setting] for setting in runs]
 
 
