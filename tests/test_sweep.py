@@ -283,16 +283,19 @@ def test_workers_end_with_their_parent_in_the_middle_of_a_run(store: Store, note
     until(lambda: not any(is_alive(pid) for pid in workers), seconds=10)
 
 
-def test_what_another_sweep_makes_between_two_looks_is_found(
+def test_a_record_that_comes_between_two_looks(
     store: Store, notes: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def late(*args: Any, **options: Any) -> Any:
-        store.put(standin.record_of(FLOAT))
-        return stream(*args, **options)
+    store.put(standin.record_of(SETTINGS[0]))
+    look = Store.stamps
 
-    stream = mqbench.sweep.stream
-    monkeypatch.setattr("mqbench.sweep.stream", late)
+    def stamps(self: Store) -> dict[str, str]:
+        self.put(standin.record_of(FLOAT))  # by another sweep
+        return look(self)
+
+    monkeypatch.setattr(Store, "stamps", stamps)
     assert make(store, notes) == [standin.record_of(setting) for setting in RUNS]
+    assert count(notes)[0] == 0
 
 
 def test_two_sweeps_at_once_share_a_store(store: Store, notes: str) -> None:
