@@ -27,6 +27,7 @@ nb_execution_timeout = 600
 nb_execution_raise_on_error = True
 nb_execution_in_temp = True
 nb_merge_streams = True
+suppress_warnings = ["misc.highlighting_failure"]  # of what a cell prints
 
 autodoc_typehints = "signature"
 autodoc_member_order = "bysource"
