@@ -5,7 +5,6 @@ from pathlib import Path
 import numpy
 import pytest
 import torch
-from small_store import made
 
 import mqbench
 from mqbench.preparation import quantizers
@@ -13,6 +12,7 @@ from mqbench.report import diagnostics
 from mqbench.report.diagnostics import Histogram
 from mqbench.store import Store
 from mqbench.training import _monitor
+from small_store import made
 
 
 @pytest.fixture(scope="module")

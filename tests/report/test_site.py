@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from small_store import diagnostics, fill, made, measure, table
 
 from mqbench import sealed
 from mqbench.errors import RequestError
@@ -22,6 +21,7 @@ from mqbench.report.reading import Reader
 from mqbench.report.site import MANIFEST, Built, Site
 from mqbench.store import Store
 from processes import environment
+from small_store import diagnostics, fill, made, measure, table
 
 EVIL = "folder:<script>alert(1)</script>\"&'"
 VOID = {"meta", "input", "br", "img", "link", "hr", "path", "line", "rect", "circle"}

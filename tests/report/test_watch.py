@@ -4,7 +4,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from small_store import fill, made, measure
 
 from mqbench.errors import StoreError
 from mqbench.report.context import Context
@@ -12,6 +11,7 @@ from mqbench.report.reading import Reader
 from mqbench.report.site import Built
 from mqbench.report.watch import watch
 from mqbench.store import Store
+from small_store import fill, made, measure
 
 
 class Stop(Exception):
