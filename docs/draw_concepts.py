@@ -68,7 +68,7 @@ FLOORS: Sequence[Sequence[tuple[str, str]]] = (
         ("quantizers", "quantizer algorithms algorithm backends observers"),
         ("arithmetic", "functional fused processes"),
     ),
-    (("floor", "errors catalog scheme compute sealed"),),
+    (("floor", "errors catalog scheme compute sealed liveness"),),
 )
 
 

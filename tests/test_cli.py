@@ -26,7 +26,7 @@ from mqbench.record import Provenance, Record, Setting
 from mqbench.store import Store
 from mqbench.study import load_study
 from mqbench.sweep import stream, sweep
-from processes import environment, is_alive, until
+from processes import environment, until
 
 SMALL = "run --architecture digits_resnet --algorithm lsq,pact --backend academic --backend tvm --seeds 0,1"
 Run = Callable[..., tuple[int, str, str]]
@@ -445,7 +445,7 @@ def test_ctrl_c_stops_the_workers_and_keeps_the_records(tmp_path: Path) -> None:
     assert b"Traceback" not in err
     assert err.splitlines()[-1].startswith(b"mqbench: interrupted")
     notes = str(tmp_path / "notes")
-    assert not any(is_alive(pid) for setting in small() for pid in standin.calls(notes, setting))
+    assert not any(lives(pid) for setting in small() for pid in standin.calls(notes, setting))
     assert 2 <= sum(setting in store for setting in small()) < 9
     assert all(record == standin.record_of(record.setting) for record in store)
 

@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).parents[1] / "src" / "mqbench"
 # from the floor up; a line's rooms may import each other
 ROOMS = [
     {"errors", "py.typed"},
-    {"catalog", "scheme", "compute", "sealed"},
+    {"catalog", "scheme", "compute", "sealed", "liveness"},
     {"record"},
     {"grid"},
     {"record_file", "store", "object_store", "metrics", "columns", "journal", "study", "provenance"},
@@ -63,6 +63,7 @@ RESULTS = [
     "errors",
     "catalog",
     "scheme",
+    "liveness",
     "record",
     "record_file",
     "store",

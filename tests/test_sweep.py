@@ -13,10 +13,11 @@ import mqbench
 import standin
 from mqbench.errors import IncompatibleError, RequestError, StoreError, UnknownNameError
 from mqbench.executors._base import Event, Finished, Planned, Progress, Started, failed
+from mqbench.liveness import lives
 from mqbench.record import Record, Setting
 from mqbench.store import Store
 from mqbench.sweep import plan, sweep
-from processes import environment, is_alive, until
+from processes import environment, until
 
 FLOAT = Setting(architecture="digits_resnet", dataset="digits")
 SETTINGS = [
@@ -146,7 +147,7 @@ def test_an_interrupt_keeps_what_is_finished(store: Store, notes: str, jobs: int
         make(store, notes, jobs=jobs, listener=interrupt)
     assert store.get(SETTINGS[0]) == standin.record_of(SETTINGS[0])
     workers = {pid for setting in RUNS for pid in standin.calls(notes, setting)} - {os.getpid()}
-    assert not any(is_alive(pid) for pid in workers)
+    assert not any(lives(pid) for pid in workers)
     assert make(store, notes) == [standin.record_of(setting) for setting in RUNS]
 
 
@@ -260,7 +261,7 @@ def test_a_killed_sweep_goes_on_where_it_was(store: Store, notes: str, tmp_path:
     killed.kill()
     assert killed.wait() == -signal.SIGKILL
     workers = {pid for setting in RUNS for pid in standin.calls(notes, setting)}
-    until(lambda: not any(is_alive(pid) for pid in workers))
+    until(lambda: not any(lives(pid) for pid in workers))
 
     before = {setting: record for setting in RUNS if (record := store.get(setting)) is not None}
     assert 3 <= len(before) < len(RUNS)
@@ -280,7 +281,7 @@ def test_workers_end_with_their_parent_in_the_middle_of_a_run(store: Store, note
     killed.kill()
     killed.wait()
     workers = {pid for setting in RUNS for pid in standin.calls(notes, setting)}
-    until(lambda: not any(is_alive(pid) for pid in workers), seconds=10)
+    until(lambda: not any(lives(pid) for pid in workers), seconds=10)
 
 
 def test_a_record_that_comes_between_two_looks(

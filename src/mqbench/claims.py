@@ -14,6 +14,8 @@ from pathlib import Path
 from threading import Event, Thread
 from typing import Any, Self
 
+from mqbench.liveness import lives
+
 BEAT = 5.0
 PATIENCE = 60.0
 _DAY = 24 * 3600.0
@@ -92,7 +94,7 @@ class Claims:
         except OSError:
             self._seen.pop(name, None)
             return False
-        if holder.get("host") == socket.gethostname() and not _lives(holder["pid"]):
+        if holder.get("host") == socket.gethostname() and not lives(holder["pid"]):
             return False
         now = time.monotonic()
         if name not in self._seen or self._seen[name][0] != sign:
@@ -144,13 +146,3 @@ def _is_old(path: Path) -> bool:
         return time.time() - path.stat().st_mtime > _DAY
     except OSError:
         return False
-
-
-def _lives(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:  # of another user
-        pass
-    return True

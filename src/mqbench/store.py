@@ -13,6 +13,7 @@ from pathlib import Path
 
 from mqbench import journal, record_file
 from mqbench.errors import StoreError
+from mqbench.liveness import lives
 from mqbench.record import Record, Setting
 
 _DAY = 24 * 3600.0
@@ -277,10 +278,6 @@ def _dead(path: Path, host: str, pid: int) -> bool:
     try:
         if time.time() - path.stat().st_mtime > _DAY:
             return True
-        if host == socket.gethostname():
-            os.kill(pid, 0)
-    except ProcessLookupError:
-        return True
-    except OSError:  # gone by now, or a living process of another user
+    except OSError:  # gone by now
         return False
-    return False
+    return host == socket.gethostname() and not lives(pid)

@@ -16,7 +16,7 @@ from mqbench.executors._base import Event, Progress, Started
 from mqbench.executors.ray import Ray
 from mqbench.store import Store
 from mqbench.sweep import sweep
-from processes import environment, is_alive, until
+from processes import environment, until
 
 ray = pytest.importorskip("ray")
 
@@ -96,7 +96,7 @@ def test_a_lost_driver_is_resumed(cluster: str, store: Store, notes: str, tmp_pa
     driver.kill()
     assert driver.wait() == -signal.SIGKILL
     workers = {pid for setting in study.RUNS for pid in standin.calls(notes, setting)}
-    until(lambda: not any(is_alive(pid) for pid in workers))
+    until(lambda: not any(lives(pid) for pid in workers))
     assert study.records(store) < len(study.RUNS)
 
     assert study.make(store, notes, "run", "ray", {}) == study.UNDISTURBED

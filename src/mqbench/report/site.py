@@ -15,6 +15,7 @@ from typing import Any
 
 import mqbench
 from mqbench.errors import RequestError
+from mqbench.liveness import lives
 from mqbench.record import Record
 from mqbench.report.context import Context
 from mqbench.report.drawing import drawn
@@ -196,18 +197,8 @@ def _clean(output: Path) -> None:
     for state in ("new", "old"):
         for path in output.parent.glob(f".{output.name}.{state}.*"):
             pid = path.suffix[1:]
-            if pid.isdecimal() and not _alive(int(pid)):
+            if pid.isdecimal() and not lives(int(pid)):
                 shutil.rmtree(path, ignore_errors=True)
-
-
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        return True
-    return True
 
 
 def _digest(*parts: str) -> str:
