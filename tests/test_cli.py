@@ -22,6 +22,7 @@ from mqbench import cli, progress
 from mqbench.commands import list as list_command
 from mqbench.commands import run as run_command
 from mqbench.executors._base import Finished, Planned, Progress, Started
+from mqbench.liveness import lives
 from mqbench.record import Provenance, Record, Setting
 from mqbench.store import Store
 from mqbench.study import load_study

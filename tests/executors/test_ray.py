@@ -14,6 +14,7 @@ from mqbench.compute import Compute
 from mqbench.errors import RequestError
 from mqbench.executors._base import Event, Progress, Started
 from mqbench.executors.ray import Ray
+from mqbench.liveness import lives
 from mqbench.store import Store
 from mqbench.sweep import sweep
 from processes import environment, until
