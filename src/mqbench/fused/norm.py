@@ -21,7 +21,7 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
 from mqbench.fused.activation import Clip
-from mqbench.fused.elementwise import Affine, Before, Elementwise
+from mqbench.fused.elementwise import Affine, Before, Definition, Elementwise
 from mqbench.fused.loop import Loop, takes
 
 
@@ -148,7 +148,7 @@ class _Normalised(Function):
         ctx: Any,
         norm: DeferredNorm,
         clip: Clip | None,
-        definition: Elementwise,
+        definition: Definition,
         scalars: tuple[float, ...],
         output: Tensor,
         gamma: Tensor,
@@ -200,7 +200,7 @@ class _Normalised(Function):
 def normalised(
     norm: DeferredNorm,
     clip: Clip | None,
-    definition: Elementwise,
+    definition: Definition,
     parameters: tuple[Tensor | None, ...],
     scalars: tuple[float, ...],
 ) -> Tensor:
