@@ -205,7 +205,7 @@ class DoReFaWeight(WeightRange):
         return y
 
     def transform(self, x: Tensor) -> Tensor:  # noqa: D102
-        if takes(x):
+        if takes(x) and x.dim():
             w: Tensor = _NormalisedTanh.apply(x)
             return w
         t = torch.tanh(x)

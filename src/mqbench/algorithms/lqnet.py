@@ -27,6 +27,7 @@ from mqbench.algorithms._ranges import symmetric_reach
 from mqbench.algorithms._require import require, require_academic
 from mqbench.fused.elementwise import Elementwise
 from mqbench.fused.nearest import Nearest, Tally
+from mqbench.fused.shapes import check_channels
 from mqbench.observers._base import Observer
 from mqbench.processes import sum_of_all
 from mqbench.quantizer import Role
@@ -120,8 +121,9 @@ class LQNet(LevelQuantizer):
         between = (levels[..., 1:] + levels[..., :-1]) / 2
         if self.channel_axis is None:
             return order[torch.bucketize(x, between)] + self.scheme.quant_min
+        check_channels(len(levels), x, self.channel_axis)
         rows = x.movedim(self.channel_axis, 0)
-        rank = torch.searchsorted(between, rows.flatten(1).contiguous())
+        rank = torch.searchsorted(between, rows.reshape(len(rows), -1).contiguous())
         codes = order.gather(1, rank).view(rows.shape) + self.scheme.quant_min
         return codes.movedim(0, self.channel_axis)
 

@@ -16,6 +16,7 @@ from torch import Tensor
 from mqbench.fused import build
 from mqbench.fused.elementwise import NOTHING, Before, Elementwise
 from mqbench.fused.loop import SERIAL, is_channels_last, takes
+from mqbench.fused.shapes import check_channels
 
 MAX_LEVELS = 64
 
@@ -156,6 +157,8 @@ class Nearest:
     ) -> Tensor:
         """The levels, of the shape of ``x``; NaN for NaN. Parameters and scalars are those of the gradient."""
         tallies, self._tallies = self._tallies, False
+        if self.levels.dim() > 1 and axis is not None:
+            check_channels(len(self.levels), x, axis)
         run = _compiled(x.dtype) if self._is_small() and takes(x) and build.is_wanted() else None
         if run is None or not x.numel():
             x = before.first(x)
@@ -166,6 +169,7 @@ class Nearest:
         along = axis if affine is None else 1
         shape = (1, 1, x.numel())
         if along is not None:
+            along %= x.dim()
             shape = (prod(x.shape[:along]), x.shape[along], prod(x.shape[along:][1:]))
         if not x.is_contiguous() and not (along is None and is_channels_last(x)):
             x = x.contiguous()
@@ -178,7 +182,7 @@ class Nearest:
         found = torch.zeros(*self.levels.shape[:-1], 2, width, dtype=torch.float64) if tallies else None
         run(
             x.data_ptr(), y.data_ptr(), *shape, *vectors, *ends, *(t.data_ptr() for t in tables),
-            int(self.levels.dim() > 1), width - 1, None if found is None else found.data_ptr(),
+            int(self.levels.dim() > 1 and len(self.levels) > 1), width - 1, None if found is None else found.data_ptr(),
             torch.get_num_threads() if x.numel() > SERIAL else 1,
         )  # fmt: skip
         if found is not None:
@@ -204,7 +208,7 @@ class Nearest:
 
     def _plain(self, x: Tensor, axis: int | None, tallies: bool) -> Tensor:
         """The same by torch operations."""
-        rows = x.reshape(1, -1) if axis is None else x.movedim(axis, 0).flatten(1)
+        rows = x.reshape(1, -1) if axis is None else x.movedim(axis, 0).reshape(x.shape[axis], -1)
         table, between = (t.expand(len(rows), -1).contiguous() for t in (self.levels, self.between))
         rank = torch.searchsorted(between, rows.contiguous())
         y = table.gather(1, rank).where(rows == rows, torch.nan)
