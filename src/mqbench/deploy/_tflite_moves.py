@@ -11,7 +11,6 @@ from mqbench.deploy._tflite_writer import (
     CHANNEL_FIRST,
     CHANNEL_LAST,
     LOW,
-    code_offset,
     stored_axis,
     stored_shape,
 )

@@ -12,6 +12,7 @@ class Arithmetic:
 
     Args:
         quantize: of float tensors. ``division``: rint(x / s) + z, Eq. 1; ``reciprocal``: rint(x (1/s)) + z;
+            ``away``: x / s rounded half away from zero, + z;
             ``interval``: rint(fma(x, c, -low c)) with c = 255 / (high - low), the real ends of the 8-bit
             container: where x / s lies halfway between two integers, an odd z turns the result.
         bias: ``int32``: rint(b / (s_w s_x)), added to the sum; ``float``: added to the sum as a real number
@@ -32,7 +33,7 @@ class Arithmetic:
     The defaults are ONNX Runtime's, as measured in `docs/deployment.md`.
     """
 
-    quantize: Literal["division", "reciprocal", "interval"] = "division"
+    quantize: Literal["division", "reciprocal", "away", "interval"] = "division"
     bias: Literal["int32", "float"] = "int32"
     total: Literal["steps", "real"] = "steps"
     requantization: Requantization = Requantization.FLOAT

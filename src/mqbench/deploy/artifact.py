@@ -25,8 +25,8 @@ from mqbench.deploy.certificate import Certificate, certify
 from mqbench.deploy.certificate_page import page
 from mqbench.deploy.cures import Cured, cure
 from mqbench.deploy.export import export, form_of, write_sidecar
-from mqbench.deploy.network import integer_network
 from mqbench.deploy.exporters._base import Exporter
+from mqbench.deploy.network import integer_network
 from mqbench.deploy.program import Program
 from mqbench.deploy.requirement import Requirement
 from mqbench.deploy.runtimes._base import Runtime

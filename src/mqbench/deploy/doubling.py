@@ -1,4 +1,7 @@
-"""gemmlowp's requantization, which TensorFlow Lite specifies: two roundings, each half away from zero.
+"""gemmlowp's requantization, which TensorFlow Lite's reference kernels have: two roundings.
+
+The high half of a doubled 64-bit product is rounded half up, then a shift rounds half away from zero; together
+they may be three quarters of a step away, as 1/4 becomes 1/2, 1/2 becomes 1.
 
 Source: Jacob et al., "Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only
 Inference", section 2.2 and appendix A.2; TensorFlow Lite's 8-bit quantization specification.

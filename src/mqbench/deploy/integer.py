@@ -24,7 +24,7 @@ class Requantization(StrEnum):
 
     ``FLOAT``: rint(float32(acc) M). ``FIXED``: M = m0 2^-n with m0 in [2^30, 2^31), one half-even rounding of
     the 64-bit product. ``SHIFT``: M is a power of two, an exact half-even shift. ``DOUBLING``: the multiplier of
-    ``FIXED`` and two roundings half away from zero, as TensorFlow Lite specifies (`mqbench.deploy.doubling`).
+    ``FIXED`` and two roundings, as TensorFlow Lite's reference kernels have them (`mqbench.deploy.doubling`).
     """
 
     FLOAT = "float"

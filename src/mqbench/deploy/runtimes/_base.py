@@ -96,9 +96,9 @@ class Runtime:
         artifact: name of the exporter (`mqbench.deploy.exporters`) whose file it runs where ``form`` is "", if any.
         forms: where it reads several, all of them; the option ``form`` chooses.
         arithmetic: how it rounds: `mqbench.to_integer(d, arithmetic=runtime.arithmetic)` is its exact reference.
-        open: (program, file or None, threads, watch, options) -> session. ``file`` is an ONNX file of the
-            runtime's form, or its artifact; None where it has neither, or is to build it. ``watch`` are names of tensors that `Session.run` gives
-            besides the outputs. It imports the engine inside.
+        open: (program, file or None, threads, watch, options) -> session. ``file`` is an ONNX file of the runtime's
+            form or its artifact, None where it has neither or builds it. ``watch`` are names of tensors that
+            `Session.run` gives besides the outputs. It imports the engine inside.
         options: what users can set, with default values.
         faults: known ones.
         timed: its speed is meant to be measured.

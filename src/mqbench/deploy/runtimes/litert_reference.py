@@ -11,7 +11,7 @@ RUNTIME = Runtime(
     extra="litert",
     form="",
     artifact="litert",
-    arithmetic=Arithmetic(requantization=Requantization.DOUBLING),
+    arithmetic=Arithmetic(quantize="away", requantization=Requantization.DOUBLING),
     open=opener("BUILTIN_REF"),
     faults=FAULTS,
     timed=False,  # loops without vector units
