@@ -42,6 +42,19 @@ class Corners(nn.Module):
         return y
 
 
+class Tokens(nn.Module):
+    """A linear layer over three axes, cut and flattened."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b, self.last = nn.Conv2d(3, 8, 3, bias=False), nn.Linear(10, 10), nn.Linear(80, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.relu(self.a(x)).flatten(2)[:, :, 3:13]
+        y: Tensor = self.last(torch.relu(self.b(x)).flatten(1))
+        return y
+
+
 CASES: list[tuple[Any, str, int, dict[str, Any]]] = [
     ("basic", "tvm", 8, {}),
     ("inverted", "fbgemm", 8, SYMMETRIC),
@@ -50,6 +63,7 @@ CASES: list[tuple[Any, str, int, dict[str, Any]]] = [
     ("halves", "tvm", 4, {}),
     (Corners, "snpe", 8, SYMMETRIC),
     (Corners, "tvm", 3, {}),
+    (Tokens, "tvm", 8, {}),
 ]
 
 

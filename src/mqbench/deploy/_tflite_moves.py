@@ -20,6 +20,8 @@ from mqbench.errors import IncompatibleError
 if TYPE_CHECKING:
     from mqbench.deploy._tflite_writer import Writer
 
+_EVERYTHING = 2**31 - 1  # an end of a slice that is none
+
 
 def write_move(w: "Writer", op: Move) -> None:
     """Append what computes a move.
@@ -129,9 +131,12 @@ def _slice(w: "Writer", op: Move) -> None:
     rank = len(shape)
     axis = argument(op, 1, "dim", 0) % rank
     size, place = shape[axis], stored_axis(axis, rank)
-    if size is None:
-        raise IncompatibleError(f"the LiteRT writer does not cut the batch ({op.name})")
     start, end, step = (argument(op, i, name) for i, name in ((2, "start"), (3, "end"), (4, "step")))
+    if size is None:
+        if start or (end is not None and end < _EVERYTHING) or (step or 1) != 1:
+            raise IncompatibleError(f"the LiteRT writer does not cut the batch ({op.name})")
+        _identity(w, op)
+        return
     begins, ends, steps = [0] * rank, [0] * rank, [1] * rank
     begins[place] = _clamped(start or 0, size)
     ends[place] = _clamped(size if end is None else end, size)

@@ -33,8 +33,8 @@ def to_integer(
 
     Args:
         deployed: from `mqbench.convert`, or a lowered program.
-        requantization: ``float`` (multiplier in float32), ``fixed`` (31-bit multiplier, 64-bit product) or
-            ``shift`` (power-of-two scales only).
+        requantization: ``float`` (multiplier in float32), ``fixed`` (31-bit multiplier, 64-bit product),
+            ``shift`` (power-of-two scales only) or ``doubling`` (the two roundings of TensorFlow Lite).
         arithmetic: every rounding rule of an engine; in place of ``requantization``.
 
     Returns:
