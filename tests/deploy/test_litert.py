@@ -116,7 +116,7 @@ def test_pixels_halfway_between_two_integers(runtime: str) -> None:
     torch.manual_seed(0)
     q = mqbench.prepare(
         nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(800, 10)), x, backend="snpe",
-        algorithm="ptq", bits=8, **SYMMETRIC,
+        algorithm="ptq", bits=8, overrides=SYMMETRIC["overrides"],
     )  # fmt: skip
     mqbench.calibrate(q, [x])
     found = mqbench.verify(mqbench.convert(q), [x], runtime=runtime)
