@@ -1,5 +1,6 @@
 """LiteRT: files of integer networks, and every integer that its two sets of kernels compute from them."""
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -192,3 +193,11 @@ def test_a_damaged_file_is_refused(tmp_path: Path) -> None:
         path.write_bytes(damaged)
         with pytest.raises(RequestError, match=r"tflite|litert"):
             runtimes["litert"].load(program, path)  # type: ignore[index]
+
+
+def test_a_missing_engine_is_named_with_its_install_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    program = lower(converted("basic", "tvm"))
+    monkeypatch.setitem(sys.modules, "ai_edge_litert", None)
+    for call in (lambda: build(program), runtimes["litert"].require):  # type: ignore[index]
+        with pytest.raises(RequestError, match=r"pip install 'mqbench\[litert\]'"):
+            call()

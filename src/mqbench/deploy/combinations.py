@@ -173,7 +173,8 @@ def _pool(op: Pool, x: Sequence[Tensor], grids: Sequence[Grid], grid: Grid, arit
     LiteRT has a convolution in its place (windows of one size), whose rounding it shares.
     """
     mean = average_pool(op, (x[0] - grids[0].zero_point).double())
-    if arithmetic.requantization is Requantization.DOUBLING:
+    one_size = not op.ceil_mode and (op.count_include_pad or not any(op.padding))
+    if arithmetic.requantization is Requantization.DOUBLING and one_size:
         pixels = math.prod(op.kernel)
         share = float(torch.tensor(1 / pixels, dtype=torch.float32))  # the convolution's weight scale
         multiplier = torch.tensor(grids[0].scale * share / grid.scale, dtype=torch.float64)
