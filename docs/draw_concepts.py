@@ -60,7 +60,8 @@ FLOORS: Sequence[Sequence[tuple[str, str]]] = (
         ),
         (
             "graph",
-            "preparation absorption placement plan capture lifting functionalise attention nodes operations",
+            "preparation absorption overwriting placement plan "
+            "capture lifting functionalise attention nodes operations",
         ),
         ("layers", "layers folding deferring data_layer"),
     ),

@@ -35,7 +35,7 @@ ROOMS = [
     {"folding", "layers", "data_layer", "deferring"},
     {"functionalise", "lifting", "nodes", "attention", "operations"},
     {"capture"},
-    {"placement", "plan", "absorption"},
+    {"placement", "plan", "absorption", "overwriting"},
     {"preparation"},
     {"calibration", "conversion", "deploy"},
     {"bias_correction"},

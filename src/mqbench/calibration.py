@@ -11,6 +11,7 @@ from mqbench import observers as observer_catalog
 from mqbench.errors import CalibrationError, RequestError
 from mqbench.folding._base import BatchNormTensors, StatisticsAverage
 from mqbench.layers import BATCH_NORMS, QuantizedLayer
+from mqbench.overwriting import overwriting
 from mqbench.preparation import quantizers
 from mqbench.quantizer import FakeQuantize
 
@@ -35,10 +36,11 @@ def calibrate(
         CalibrationError: no batch, or data that is not finite; the message names the quantizer.
     """
     check_calibration(model, batches, weights, activations)
+    assert isinstance(model, fx.GraphModule)
     named = list(quantizers(model))
     of_weights = [(n, fq) for n, fq in named if fq.role == "weight"]
     of_activations = [(n, fq) for n, fq in named if fq.role == "activation"]
-    with evaluating(model):
+    with evaluating(model), overwriting(model):
         try:
             _begin(of_weights, weights)
             _begin(of_activations, activations)
