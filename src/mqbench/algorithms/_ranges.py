@@ -1,14 +1,14 @@
 """Quantizers that follow the range of their tensor by a rule instead of learning it."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from mqbench import functional as F
 from mqbench.errors import CalibrationError, RequestError
-from mqbench.fused.activation import Clip
+from mqbench.fused.elementwise import NOTHING, Before, Elementwise
 from mqbench.observers._base import Observer
 from mqbench.observers._moments import Kind, summarise
 from mqbench.processes import greatest_of_all, least_of_all
@@ -61,16 +61,11 @@ def row_std_mean(rows: Tensor) -> tuple[Tensor, Tensor]:
     return std.to(rows.dtype).reshape(shape), found.first.to(rows.dtype).reshape(shape)
 
 
-def clipped_range(ends: Sequence[Tensor], clip: Clip | None) -> tuple[Tensor, Tensor]:
-    """The range of a tensor after a clip, from the range before: clipping keeps the order."""
-    lo, hi = ends
-    if clip is None:
-        return lo, hi
-    return lo.clamp(clip.lower, clip.upper), hi.clamp(clip.lower, clip.upper)
-
-
 class RangeQuantizer(FakeQuantize):
     """Scale and zero point follow a stored range ``[range_min, range_max]`` (SPEC section 1)."""
+
+    estimator: ClassVar[Elementwise] = F.STRAIGHT_THROUGH
+    """Eq. 1 with the gradient of the algorithm."""
 
     range_min: Tensor
     range_max: Tensor
@@ -89,13 +84,20 @@ class RangeQuantizer(FakeQuantize):
         return self._with_range(F.Incoming(x))
 
     def _with_range(self, x: F.Incoming) -> Tensor:
+        return self.estimate(x, *self._scale_and_zero_point(x.dtype))
+
+    def _scale_and_zero_point(self, dtype: torch.dtype) -> tuple[Tensor, Tensor | None]:
         qparams = self.qparams()
-        zero_point = None if self.scheme.symmetric else qparams.zero_point.to(x.dtype)
-        return self.estimate(x, qparams.scale.to(x.dtype), zero_point)
+        return qparams.scale.to(dtype), None if self.scheme.symmetric else qparams.zero_point.to(dtype)
 
     def estimate(self, x: F.Incoming, scale: Tensor, zero_point: Tensor | None) -> Tensor:
-        """Eq. 1 with the gradient estimator of the algorithm; by default straight through."""
-        return F.fake_quantize(x, scale, zero_point, *self.integer_range(), axis=self.channel_axis)
+        """Eq. 1 with the gradient estimator of the algorithm: by default `estimator`."""
+        parameters = self.estimator_parameters(scale, zero_point)
+        return F.apply(self.estimator, x, parameters, self.integer_range(), axis=self.channel_axis)
+
+    def estimator_parameters(self, scale: Tensor, zero_point: Tensor | None) -> tuple[Tensor | None, ...]:
+        """What `estimator` takes, in the type of the data; its scalars are the ends of the grid."""
+        return scale, zero_point
 
     def set_range(self, lo: Tensor, hi: Tensor) -> None:
         """Store a range; the buffers stay the same objects unless the number of channels changes."""
@@ -145,10 +147,20 @@ class MovingRange(RangeQuantizer):
 
     momentum = 0.9
 
-    def batch_range(self, x: Tensor, clip: Clip | None = None) -> tuple[Tensor, Tensor]:
-        """Range of one batch (0-d tensors), clipped first if so asked; by default its minimum and maximum."""
-        lo, hi = clipped_range(row_ranges(x.reshape(1, -1)), clip)
-        return lo[0], hi[0]
+    per_sample: ClassVar[bool] = False
+    """A batch's range is the mean over its samples' ranges instead of their extremes."""
+
+    def batch_range(self, x: Tensor, before: Before = NOTHING) -> tuple[Tensor, Tensor]:
+        """Range (0-d tensors) of what a batch becomes by ``before``, which keeps the order in each channel."""
+        if before.affine is not None:
+            lo, hi = (r.view(x.shape[:2]) for r in row_ranges(x.flatten(0, 1).flatten(1)))
+            lo, hi = before.affine(lo), before.affine(hi)
+            lo, hi = torch.minimum(lo, hi).amin(1), torch.maximum(lo, hi).amax(1)
+        else:
+            lo, hi = row_ranges(x.reshape(x.shape[0] if self.per_sample and x.dim() else 1, -1))
+        if before.clip is not None:
+            lo, hi = (r.clamp(before.clip.lower, before.clip.upper) for r in (lo, hi))
+        return (lo.mean(), hi.mean()) if self.per_sample else (lo.amin(), hi.amax())
 
     def begin_calibration(self, observer: str | None = None, name: str = "this quantizer") -> None:
         super().begin_calibration(observer, name)
@@ -173,17 +185,20 @@ class MovingRange(RangeQuantizer):
         return self.fake_quantize_incoming(F.Incoming(x))
 
     def fake_quantize_incoming(self, x: F.Incoming) -> Tensor:
-        x = x.with_norm()  # the range is that of its result
-        self._follow(x)
+        if x.norm is not None and self.training and type(self).estimate is RangeQuantizer.estimate:
+            return F.apply(_AfterItsRange(self), x, (), self.integer_range())
+        x = x.with_norm()
+        if self.training:
+            self.follow(x.tensor, Before(clip=x.clip))
         return self._with_range(x)
 
     @torch.no_grad()
-    def _follow(self, x: F.Incoming) -> None:
-        if self.training:
-            if x.numel() == 0:
-                raise CalibrationError("an empty batch has no range")
-            batch = self.joint_range(*self.batch_range(x.tensor.detach(), x.clip))
-            self.set_range(*self._moved((self.range_min, self.range_max), batch))
+    def follow(self, x: Tensor, before: Before) -> None:
+        """Move the range towards that of a batch."""
+        if x.numel() == 0:
+            raise CalibrationError("an empty batch has no range")
+        batch = self.joint_range(*self.batch_range(x.detach(), before))
+        self.set_range(*self._moved((self.range_min, self.range_max), batch))
 
     def apply_qparams(self, qparams: QParams, observer: Observer, *, own: bool) -> None:
         if not own:
@@ -198,3 +213,40 @@ class MovingRange(RangeQuantizer):
     def _moved(self, old: tuple[Tensor, Tensor], batch: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
         lo, hi = (o.lerp(b.to(o), 1 - self.momentum) for o, b in zip(old, batch, strict=True))
         return lo, hi
+
+
+class _AfterItsRange:
+    """The estimator behind a batch norm that is computed in its pass: the range is followed once the norm is known."""
+
+    def __init__(self, quantizer: MovingRange) -> None:
+        self._quantizer, self._estimator = quantizer, quantizer.estimator
+        self._found: tuple[Tensor | None, ...] = ()
+
+    def forward(
+        self,
+        x: Tensor,
+        parameters: Sequence[Tensor | None],
+        scalars: Sequence[float],
+        *,
+        axis: int | None = None,
+        before: Before = NOTHING,
+    ) -> Tensor:
+        """As `Elementwise.forward`."""
+        self._quantizer.follow(x, before)
+        found = self._quantizer._scale_and_zero_point(x.dtype)
+        self._found = self._quantizer.estimator_parameters(*found)
+        return self._estimator.forward(x, self._found, scalars, axis=axis, before=before)
+
+    def backward(
+        self,
+        gradient: Tensor,
+        x: Tensor,
+        parameters: Sequence[Tensor | None],
+        scalars: Sequence[float],
+        *,
+        axis: int | None = None,
+        before: Before = NOTHING,
+    ) -> tuple[Tensor, list[Tensor], list[Tensor | None]]:
+        """As `Elementwise.backward`; a range has no gradient."""
+        dx, ahead, _ = self._estimator.backward(gradient, x, self._found, scalars, axis=axis, before=before)
+        return dx, ahead, []

@@ -11,21 +11,14 @@ max(-Cmin, Cmax)/(Nmax - Nmin) would clip half of a signed range; SPEC section 1
 """
 
 import math
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from mqbench import functional as F
 from mqbench.algorithm import Algorithm
-from mqbench.algorithms._ranges import (
-    MovingRange,
-    WeightRange,
-    by_channel,
-    clipped_range,
-    row_ranges,
-    row_std_mean,
-)
-from mqbench.fused.activation import Clip
+from mqbench.algorithms._ranges import MovingRange, WeightRange, by_channel, row_std_mean
 from mqbench.fused.elementwise import Elementwise
 from mqbench.fused.near import near_tanh
 from mqbench.processes import mean_of_all
@@ -71,6 +64,8 @@ SOFT_STAIRCASE = Elementwise(_forward, _slope, parameters=3, scalars=2)
 class DSQWeight(WeightRange):
     """Range mean -/+ 2.6 standard deviations."""
 
+    estimator: ClassVar[Elementwise] = SOFT_STAIRCASE
+
     def weight_range(self, w: Tensor) -> tuple[Tensor, Tensor]:  # noqa: D102
         # u - floor(u) loses a bit with each bit of u: from 7 bits on float32 is too coarse for the slope
         values = by_channel(w.double() if self.scheme.bits > 6 else w, self.channel_axis)
@@ -81,25 +76,25 @@ class DSQWeight(WeightRange):
         super().set_range(lo, hi)
         self._exact = F.range_to_qparams(lo, hi, self.scheme).scale
 
-    def estimate(self, x: F.Incoming, scale: Tensor, zero_point: Tensor | None) -> Tensor:  # noqa: D102
-        parameters, grid = (scale, zero_point, self._exact), self.integer_range()
-        return F.apply(SOFT_STAIRCASE, x, parameters, grid, axis=self.channel_axis)
+    def estimator_parameters(  # noqa: D102
+        self, scale: Tensor, zero_point: Tensor | None
+    ) -> tuple[Tensor | None, ...]:
+        return scale, zero_point, self._exact
 
 
 class DSQActivation(MovingRange):
     """Moving average of the per-sample minimum and maximum."""
 
-    def batch_range(self, x: Tensor, clip: Clip | None = None) -> tuple[Tensor, Tensor]:  # noqa: D102
-        samples = x.reshape(x.shape[0], -1) if x.dim() else x.reshape(1, 1)
-        lo, hi = clipped_range(row_ranges(samples), clip)
-        return lo.mean(), hi.mean()
+    estimator: ClassVar[Elementwise] = SOFT_STAIRCASE
+    per_sample: ClassVar[bool] = True
 
     def joint_range(self, lo: Tensor, hi: Tensor) -> tuple[Tensor, Tensor]:  # noqa: D102
         return mean_of_all(lo), mean_of_all(hi)
 
-    def estimate(self, x: F.Incoming, scale: Tensor, zero_point: Tensor | None) -> Tensor:  # noqa: D102
-        exact = scale.clone()  # a compiler takes no tensor twice
-        return F.apply(SOFT_STAIRCASE, x, (scale, zero_point, exact), self.integer_range())
+    def estimator_parameters(  # noqa: D102
+        self, scale: Tensor, zero_point: Tensor | None
+    ) -> tuple[Tensor | None, ...]:
+        return scale, zero_point, scale.clone()  # a compiler takes no tensor twice
 
 
 ALGORITHM = Algorithm(weight=DSQWeight, activation=DSQActivation)
