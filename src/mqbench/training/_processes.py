@@ -1,6 +1,7 @@
 """Processes that train together: how they start, and batch statistics that are theirs in common."""
 
 import logging
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from inspect import signature
@@ -94,12 +95,14 @@ def fabric_of(compute: Compute) -> Fabric:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Inside, Fabric does not tell the terminal what it was asked for."""
+    """Inside, Fabric does not tell the terminal what it was asked for, or what it would do in its place."""
     logger = logging.getLogger("lightning_fabric")
     before = logger.level
     logger.setLevel(logging.WARNING)
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*AMP with fp16 is not supported")  # refused below
+            yield
     finally:
         logger.setLevel(before)
 
