@@ -1,4 +1,4 @@
-"""A run that is killed in the middle of an epoch ends in the record of one that was never killed."""
+"""A run that is killed, wherever it is, ends in the record of one that was never killed."""
 
 import os
 import shutil
@@ -11,7 +11,11 @@ import pytest
 import torch.distributed as dist
 
 import mqbench
+from killing import PLACES
+from mqbench.compute import Compute
 from processes import environment, until
+
+ENDS = {**{place[0]: str(-signal.SIGKILL) for place in PLACES}, "undisturbed": "0"}
 
 SETTING = mqbench.Setting(
     architecture="digits_resnet",
@@ -54,6 +58,31 @@ def test_a_killed_run_ends_in_the_same_record(tmp_path: Path) -> None:
         wanted = mqbench.Store(whole).file(SETTING, name).read_bytes()
         assert store.file(SETTING, name).read_bytes() == wanted, name
     assert not list((cut / ".checkpoints").glob("*"))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_a_run_that_is_killed_wherever_it_is_ends_in_the_same_record(tmp_path: Path) -> None:
+    setting = SETTING.model_copy(update={"epochs": 2})
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    compute = Compute(accelerator="cpu", monitor_steps=7)
+    mqbench.run(setting.float_setting, store=whole, compute=compute)
+    shutil.copytree(whole, cut)
+    mqbench.run(setting, store=whole, compute=compute)
+    options = f"{RUN} --epochs 2 --monitor-steps 7 --store".replace("--epochs 4 ", "").split()
+    said = subprocess.run(
+        [sys.executable, "-m", "killing", *options, str(cut)],
+        env=environment(), capture_output=True, text=True, timeout=300, check=True,
+    )  # fmt: skip
+    ends = dict(line.rsplit(": ", 1) for line in said.stdout.splitlines() if line.rpartition(": ")[0] in ENDS)
+    assert ends == ENDS, said.stderr
+    found = mqbench.Store(cut).attachments(setting)
+    assert found == mqbench.Store(whole).attachments(setting)
+    assert "curve.parquet" in found
+    record = [mqbench.Store(place).file(setting, "record.json").read_bytes() for place in (whole, cut)]
+    assert record[0] == record[1]
+    assert not list((cut / ".checkpoints").glob("*"))
+    assert not list(cut.glob(".new.*"))
 
 
 TOGETHER = (

@@ -169,6 +169,7 @@ def stream(
     compute = compute or Compute()
     if store.exists():
         store.check_readable()
+        store.clear_scratch()
 
     def check(missing: Sequence[Setting]) -> None:
         check_names(missing)

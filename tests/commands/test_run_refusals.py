@@ -53,7 +53,7 @@ def test_refused(
 
 def test_the_float_network_of_a_single_run_is_looked_at_too(tmp_path: Path) -> None:
     setting = mqbench.Setting(
-        architecture="digits_resnet", dataset="digits", algorithm="lsq", backend="tvm", bits=4, batch_size=32,
+        architecture="digits_resnet", dataset="digits", algorithm="lsq", backend="tvm", batch_size=32,
         global_batch=64,
     )  # fmt: skip
     with pytest.raises(RequestError, match="the float digits_resnet is trained with that batch"):
