@@ -39,7 +39,7 @@ from mqbench.training import (
     train,
 )
 
-__all__ = ["run", "validate"]
+__all__ = ["check_start", "run", "validate"]
 
 Progress = Callable[[str, int, int], None]
 
@@ -79,12 +79,7 @@ def run(
     if known is not None:
         return known
     compute = compute or Compute()
-    first = setting.float_setting
-    runs = [setting] if first == setting or _result(place, first) is not None else [first, setting]
-    validate(runs[:-1], data, compute)
-    if place is not None:
-        for needed in runs:
-            check_checkpoint(place.scratch(needed.key), compute.processes)
+    check_start(setting, place, data, compute)
     if setting.tool != MQBENCH:
         if compute.processes > 1:
             raise RequestError(f"{setting.tool} runs in one process, got {compute.processes}")
@@ -94,6 +89,19 @@ def run(
         progress = _quiet  # other processes cannot call back
     with threads(compute.threads):
         return launch(compute, _Run.make, setting, place, data, compute, progress)
+
+
+def check_start(setting: Setting, store: Store | None, data: str | None, compute: Compute) -> None:
+    """Look at what a run starts from: a float network, perhaps to be trained first, and checkpoints.
+
+    Raises:
+        RequestError: the float network cannot be trained so, or a run that was killed cannot go on so.
+    """
+    first = setting.float_setting
+    missing = [needed for needed in dict.fromkeys((first, setting)) if _result(store, needed) is None]
+    validate([needed for needed in missing if needed == first], data, compute)
+    for needed in missing if store is not None else ():
+        check_checkpoint(store.scratch(needed.key), compute.processes)
 
 
 def _result(store: Store | None, setting: Setting) -> Record | None:

@@ -61,6 +61,18 @@ def test_the_float_network_of_a_single_run_is_looked_at_too(tmp_path: Path) -> N
     assert not list(tmp_path.iterdir())
 
 
+def test_the_float_network_of_an_artifact_is_looked_at_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    command = (
+        "quantize digits_resnet --dataset digits --backend tensorrt --algorithm lsq --epochs 1 --export out"
+    )
+    assert cli.main(f"{command} --batch-size 32 --global-batch 64 --accelerator cpu --devices 2".split()) == 2
+    assert "the float digits_resnet is trained with that batch" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_run_that_was_killed_goes_on_with_as_many_processes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -17,9 +17,10 @@ import mqbench
 from mqbench.architectures._base import Recipe
 from mqbench.compute import Compute
 from mqbench.data._base import Splits, TensorSplit
-from mqbench.errors import MQBenchError, RequestError
+from mqbench.errors import IncompatibleError, MQBenchError, RequestError
 from mqbench.preparation import quantizers
 from mqbench.training import BatchPlan, Checkpoint, launch, train
+from mqbench.training._processes import failure
 from networks import Basic, Net, images, trained
 
 RECIPE = Recipe(learning_rate=0.05, weight_decay=1e-4, batch_size=8, devices=2, epochs=1)
@@ -176,6 +177,12 @@ def fail(fabric: Fabric) -> None:
 def test_a_failure_of_a_spawned_process_says_why() -> None:
     with pytest.raises(MQBenchError, match=r"process [01] of the run failed: ArithmeticError: bad luck of 2"):
         launch(TWO, fail)
+
+
+def test_what_a_spawned_process_refuses_is_refused() -> None:
+    name = f"{IncompatibleError.__module__}.{IncompatibleError.__qualname__}"  # as a traceback has it
+    found = failure(1, f"{name}: float: no")
+    assert (type(found), str(found)) == (RequestError, "float: no")
 
 
 TWICE = replace(RECIPE, epochs=2)
