@@ -17,6 +17,8 @@ CASES = {
     "torch_fbgemm": ["fbgemm", "snpe"],
     "torch_x86": ["fbgemm", "tensorrt"],
     "torch_onednn": ["tensorrt", "acl", "tvm"],
+    "litert": ["tvm", "snpe", "fbgemm"],
+    "litert_reference": ["tvm", "snpe", "fbgemm"],
     "openvino": ["tensorrt", "acl", "tvm", "fbgemm"],
 }
 

@@ -175,13 +175,21 @@ def inputs_of(model: nn.Module, batch: Batch) -> list[Tensor]:
     assert isinstance(model, fx.GraphModule)
     wanted = len(model.graph.find_nodes(op="placeholder"))
     found = [batch] if isinstance(batch, Tensor) else batch
-    if not isinstance(found, Sequence) or len(found) < wanted:
-        got = f"{len(found)} tensors" if isinstance(found, Sequence) else type(batch).__name__
+    tensors = isinstance(found, Sequence) and all(isinstance(x, Tensor) for x in found[:wanted])
+    if not tensors or len(found) < wanted:
+        got = f"{len(found)} tensors" if tensors else type(batch).__name__
         raise RequestError(
             f"a batch must be a tensor or a sequence that starts with {wanted} inputs, got {got}"
         )
-    device = next(model.parameters()).device
-    return [x.to(device) for x in found[:wanted]]
+    parameter = next(model.parameters())
+    for x in found[:wanted]:
+        if (
+            x.is_floating_point()
+            and x.dtype is not parameter.dtype
+            and not torch.is_autocast_enabled(x.device.type)
+        ):
+            raise RequestError(f"a batch must be of the network's type, {parameter.dtype}, got {x.dtype}")
+    return [x.to(parameter.device) for x in found[:wanted]]
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
 from mqbench.fused.activation import Clip
-from mqbench.fused.elementwise import NOTHING, Before, Elementwise
+from mqbench.fused.elementwise import NOTHING, Before, Definition, Elementwise
 from mqbench.fused.incoming import Incoming as Incoming
 from mqbench.fused.incoming import incoming as incoming
 from mqbench.fused.norm import normalised
@@ -103,7 +103,7 @@ class _Apply(Function):
     @staticmethod
     def forward(
         ctx: Any,
-        definition: Elementwise,
+        definition: Definition,
         scalars: tuple[float, ...],
         axis: int | None,
         clip: Clip | None,
@@ -127,7 +127,7 @@ class _Apply(Function):
 
 
 def apply(
-    definition: Elementwise,
+    definition: Definition,
     x: Incoming,
     parameters: tuple[Tensor | None, ...],
     scalars: tuple[float, ...],

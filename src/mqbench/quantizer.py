@@ -13,7 +13,7 @@ from mqbench.errors import CalibrationError, IncompatibleError, RequestError
 from mqbench.fused.activation import Activation, clip_of
 from mqbench.fused.incoming import Incoming
 from mqbench.fused.norm import DeferredNorm
-from mqbench.observers._base import Observer
+from mqbench.observers._base import LIMIT, Observer
 from mqbench.scheme import QParams, QuantScheme
 
 Role = Literal["weight", "activation"]
@@ -78,6 +78,8 @@ class FakeQuantize(nn.Module, ABC):
             raise RequestError(f"role must be 'weight' or 'activation', got {role!r}")
         if role == "activation" and scheme.per_channel:
             raise IncompatibleError("activations are quantized per tensor; per-channel is for weights only")
+        if channel_axis is not None and (isinstance(channel_axis, bool) or not isinstance(channel_axis, int)):
+            raise RequestError(f"a channel axis must be an integer, got {channel_axis!r}")
         self.check_scheme(role, scheme)
         self.role: Role = role
         self._signed_scheme = scheme
@@ -238,10 +240,15 @@ class FakeQuantize(nn.Module, ABC):
     def observe(self, x: Tensor) -> None:
         """Take one more batch of calibration data."""
         assert self._observer is not None
+        if not x.is_floating_point():
+            raise RequestError(f"calibration data must be a floating-point tensor, got {x.dtype}")
         x = at_least_float(x)
         transformed = self.transform(x) if x.numel() else x
-        if transformed is not x and not bool(x.isfinite().all()):  # tanh would hide an infinity
-            raise CalibrationError(f"{self._name}: calibration data must be finite, got NaN or infinity")
+        if transformed is not x and not bool((x.abs() <= LIMIT).all()):  # tanh would hide an infinity
+            raise CalibrationError(
+                f"{self._name}: calibration data must be finite and within +-{LIMIT:.0e}, "
+                f"got {float(x.abs().max()):.3g}"
+            )
         try:
             self._observer.observe(transformed)
         except CalibrationError as error:

@@ -23,7 +23,7 @@ class QuantScheme:
         power_of_two: the scale is rounded to 2^k.
 
     Raises:
-        RequestError: bits outside 2 to 16, or not an integer.
+        RequestError: bits outside 2 to 16 or not an integer, or another field that is not True or False.
 
     >>> QuantScheme(bits=4).quant_min, QuantScheme(bits=4, signed=False).quant_max
     (-8, 15)
@@ -40,6 +40,9 @@ class QuantScheme:
             raise RequestError(f"bits must be an integer from {MIN_BITS} to {MAX_BITS}, got {self.bits!r}")
         if not MIN_BITS <= self.bits <= MAX_BITS:
             raise RequestError(f"bits must be from {MIN_BITS} to {MAX_BITS}, got {self.bits}")
+        for name in ("symmetric", "signed", "per_channel", "power_of_two"):
+            if not isinstance(value := getattr(self, name), bool):
+                raise RequestError(f"{name} must be True or False, got {value!r}")
 
     @property
     def quant_min(self) -> int:

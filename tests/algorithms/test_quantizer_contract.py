@@ -247,8 +247,8 @@ def compiled_equals_eager(case: Case, backend: str) -> None:
         a, b = x.clone().requires_grad_(), x.clone().requires_grad_()
         for _ in range(2):
             expected, got = fq(a), compiled(b)
-            if (case.algorithm, case.role) == ("dsq", "weight"):
-                # its range is a mean and a deviation, which eager takes in a pass of its own: last places differ
+            if case.algorithm == "lqnet" or (case.algorithm, case.role) == ("dsq", "weight"):
+                # eager sums in a pass of its own, for a mean and a deviation or for a fit: last places differ
                 torch.testing.assert_close(got, expected, rtol=5e-7, atol=5e-7)
             else:
                 assert torch.equal(got, expected)

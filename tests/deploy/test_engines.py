@@ -16,7 +16,13 @@ from mqbench.deploy.requirement import Requirement
 from mqbench.errors import IncompatibleError, RequestError
 from networks import Basic, images, trained
 
-ENGINES = {"openvino": "openvino", "tvm": "tvm", "qnn": "onnxruntime_qnn"}  # whose module may be missing
+ENGINES = {  # whose module may be missing
+    "openvino": "openvino",
+    "tvm": "tvm",
+    "qnn": "onnxruntime_qnn",
+    "litert": "ai_edge_litert",
+    "litert_reference": "ai_edge_litert",
+}
 CASES = [
     ("basic", "fbgemm", 8, "torch_fbgemm"),
     ("basic", "fbgemm", 4, "torch_x86"),
@@ -73,6 +79,8 @@ def test_layer_by_layer_within_one_step(net: str, backend: str, bits: int, runti
         ("acl", "openvino"),
         ("tvm", "openvino"),
         ("snpe", "tvm"),
+        ("tvm", "litert"),
+        ("fbgemm", "litert_reference"),
     ],
 )
 @pytest.mark.parametrize(

@@ -191,7 +191,7 @@ def test_sixteen_bits_overflow_and_are_refused() -> None:
 def test_a_shift_needs_power_of_two_scales() -> None:
     with pytest.raises(RequestError, match="powers of two"):
         mqbench.to_integer(converted("basic", "fbgemm"), requantization="shift")(images())
-    with pytest.raises(RequestError, match="one of float, fixed, shift, got 'int'"):
+    with pytest.raises(RequestError, match="one of float, fixed, shift, doubling, got 'int'"):
         mqbench.to_integer(converted("basic", "fbgemm"), requantization="int")
 
 

@@ -45,7 +45,7 @@ class LevelQuantizer(FakeQuantize):
         if self.channel_axis is None:
             return levels[codes]
         rows = codes.movedim(self.channel_axis, 0)
-        found = levels.gather(1, rows.flatten(1) % levels.shape[1])
+        found = levels.gather(1, rows.reshape(len(rows), -1) % levels.shape[1])
         return found.view(rows.shape).movedim(0, self.channel_axis)
 
     def qparams(self) -> QParams:

@@ -33,7 +33,7 @@ def by_channel(x: Tensor, channel_axis: int | None) -> Tensor:
         raise RequestError(
             f"channel axis {channel_axis} does not exist in a tensor of shape {tuple(x.shape)}"
         )
-    return x.movedim(channel_axis, 0).flatten(1)
+    return x.movedim(channel_axis, 0).reshape(x.shape[channel_axis], -1)
 
 
 def std_mean(rows: Tensor) -> tuple[Tensor, Tensor]:

@@ -32,6 +32,7 @@ from mqbench.algorithms._levels import LevelQuantizer
 from mqbench.algorithms._ranges import by_channel, std_mean, symmetric_reach
 from mqbench.algorithms._require import require, require_academic
 from mqbench.fused.elementwise import Elementwise
+from mqbench.fused.standard import can_standardise, standardised
 from mqbench.observers._base import Observer
 from mqbench.quantizer import Role
 from mqbench.scheme import QParams, QuantScheme
@@ -139,11 +140,15 @@ class APoTActivation(LevelQuantizer):
         return self.fake_quantize_incoming(F.Incoming(x))
 
     def fake_quantize_incoming(self, x: F.Incoming) -> Tensor:  # noqa: D102
+        return F.apply(*self._projection(x), axis=self.channel_axis)
+
+    def _projection(self, x: F.Incoming) -> tuple[Elementwise, F.Incoming, tuple[Tensor], tuple[float, ...]]:
+        """What is applied, to what, with which parameters and numbers."""
         scheme = self.scheme
         threshold: Tensor = _Threshold.apply(self.alpha)
         bits = scheme.bits - scheme.signed
         numbers = (-1.0 if scheme.signed else 0.0, *BETWEEN[bits, x.dtype])
-        return F.apply(PROJECTIONS[bits], x, (threshold.to(x.dtype),), numbers, axis=self.channel_axis)
+        return PROJECTIONS[bits], x, (threshold.to(x.dtype),), numbers
 
     @property
     def levels(self) -> Tensor:  # noqa: D102
@@ -169,12 +174,17 @@ class APoTWeight(APoTActivation):
     initial: ClassVar[float] = 3.0
 
     def fake_quantize_incoming(self, x: F.Incoming) -> Tensor:  # noqa: D102
-        return super().fake_quantize_incoming(F.Incoming(self.transform(x.whole())))
+        w = x.whole()
+        if self.channel_axis not in (None, 0) or not can_standardise(w):
+            return super().fake_quantize_incoming(F.Incoming(self.transform(w)))
+        definition, _, threshold, numbers = self._projection(x)
+        per_channel = self.channel_axis == 0
+        return standardised(w, EPSILON, definition, threshold, numbers, per_channel=per_channel)
 
     def transform(self, x: Tensor) -> Tensor:  # noqa: D102
         statistics = std_mean(by_channel(x, self.channel_axis))
         std, mean = (F.broadcast(p, x, self.channel_axis) for p in statistics)
-        return (x - mean) / (std + EPSILON)
+        return (x - mean) * (1 / (std + EPSILON))
 
 
 ALGORITHM = Algorithm(

@@ -10,17 +10,19 @@ that a scale-free quantizer has under folding strategy 4 (SPEC section 4).
 """
 
 from collections.abc import Callable
-from typing import Any, ClassVar
+from dataclasses import dataclass
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
+from mqbench import functional as F
 from mqbench.algorithm import Algorithm
 from mqbench.algorithms._clipping import ClippedActivation
 from mqbench.algorithms._ranges import WeightRange, row_ranges
-from mqbench.fused.elementwise import Elementwise
+from mqbench.fused.elementwise import Before, Elementwise
 from mqbench.fused.loop import takes
 from mqbench.fused.near import near_tanh
 
@@ -73,11 +75,137 @@ class _NormalisedTanh(Function):
         return (dx,)
 
 
+def _quantized(tanh: Callable[[Tensor], Tensor]) -> Elementwise:
+    """Eq. 1 of tanh(x)/m, and its straight-through gradients."""
+
+    def forward(
+        x: Tensor, m: Tensor, scale: Tensor, zero_point: Tensor | None, least: float, most: float
+    ) -> Tensor:
+        return F.uniform(tanh(x) / m, scale, zero_point, least, most)
+
+    def backward(
+        gradient: Tensor,
+        x: Tensor,
+        m: Tensor,
+        scale: Tensor,
+        zero_point: Tensor | None,
+        least: float,
+        most: float,
+    ) -> tuple[Tensor | None, ...]:
+        t = tanh(x)
+        level = torch.round(t / m / scale)
+        if zero_point is not None:
+            level = level + zero_point
+        dt = torch.where((level >= least) & (level <= most), gradient, 0.0) / m
+        return dt * (1 - t * t), -(dt * t) / m
+
+    return Elementwise(forward, backward, parameters=3, scalars=2, gradients=1)
+
+
+QUANTIZED = {DIVIDED: _quantized(torch.tanh), DIVIDED_NEAR: _quantized(near_tanh)}
+
+
+@dataclass(frozen=True)
+class _Extent:
+    """How far a weight reaches, times its gain, and what follows from that.
+
+    Attributes:
+        definition: of tanh(x)/m, in a form that is exact enough.
+        ends: smallest and largest w~ of each channel along axis 0.
+        largest: of |w|; top: its tanh; m: that and epsilon.
+        channels: where the largest stands.
+    """
+
+    definition: Elementwise
+    ends: tuple[Tensor, Tensor]
+    largest: Tensor
+    top: Tensor
+    m: Tensor
+    channels: list[int]
+
+    @classmethod
+    def of(cls, x: Tensor, gain: Tensor | None) -> Self:
+        lo, hi = row_ranges(x.detach().reshape(x.shape[0], -1))
+        if gain is not None:
+            lo, hi = torch.minimum(lo * gain, hi * gain), torch.maximum(lo * gain, hi * gain)
+        reach = torch.maximum(hi, -lo)
+        largest = reach.max()
+        definition = DIVIDED_NEAR if float(largest) <= NEAR else DIVIDED
+        one = torch.ones((), dtype=x.dtype)
+        top = definition.forward(largest, (one,), ())
+        m = top + EPSILON
+        ends = definition.forward(lo, (m,), ()), definition.forward(hi, (m,), ())
+        channels: list[int] = (reach == largest).nonzero().flatten().tolist()
+        return cls(definition, ends, largest, top, m, channels)
+
+
+class _QuantizedTanh(Function):
+    """Everything in one pass over the weight; m depends on the largest weight alone."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        extent: _Extent,
+        grid: tuple[int, int],
+        x: Tensor,
+        gain: Tensor | None,
+        scale: Tensor,
+        zero_point: Tensor | None,
+    ) -> Tensor:
+        ctx.save_for_backward(x, gain, scale, zero_point)
+        ctx.how = extent, grid
+        definition = QUANTIZED[extent.definition]
+        return definition.forward(x, (extent.m, scale, zero_point), grid, axis=0, before=Before(gain=gain))
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        x, gain, *parameters = ctx.saved_tensors
+        extent, grid = ctx.how
+        dx, ahead, (dm,) = QUANTIZED[extent.definition].backward(
+            gradient, x, (extent.m, *parameters), grid, axis=0, before=Before(gain=gain)
+        )
+        d_gain = None if gain is None else ahead[0]
+        found = []
+        for channel in extent.channels:
+            row = x[channel] if gain is None else x[channel] * gain[channel]
+            found.append((channel, row, row.abs() == extent.largest))
+        assert dm is not None
+        each = dm * (1 - extent.top.square()) / sum(int(where.sum()) for _, _, where in found)
+        for channel, row, where in found:
+            more = torch.where(where, row.sign() * each, 0.0)
+            if gain is not None and d_gain is not None:
+                d_gain[channel] += (more * x[channel]).sum()
+                more = more * gain[channel]
+            dx[channel] += more
+        return None, None, dx, d_gain, None, None
+
+
 class DoReFaWeight(WeightRange):
     """Eq. 1 of the normalised tanh; integers and scale describe w~, no tanh at run time."""
 
+    one_pass: ClassVar[bool] = True
+    """A subclass that transforms the weight in another way has to say that it does."""
+
+    def fake_quantize(self, x: Tensor) -> Tensor:  # noqa: D102
+        return self.fake_quantize_incoming(F.Incoming(x))
+
+    def fake_quantize_incoming(self, x: F.Incoming) -> Tensor:  # noqa: D102
+        w = x.tensor
+        fits = self.one_pass and takes(w) and w.dim() > 0 and self.channel_axis in (None, 0)
+        if not fits or not w.numel() or x.clip is not None or x.norm is not None:
+            return super().fake_quantize(x.whole())
+        extent = _Extent.of(w, None if x.gain is None else x.gain.detach())
+        lo, hi = extent.ends
+        self.set_range(*((lo.min(), hi.max()) if self.channel_axis is None else (lo, hi)))
+        qparams = self.qparams()
+        zero_point = None if self.scheme.symmetric else qparams.zero_point.to(w.dtype)
+        grid, scale = self.integer_range(), qparams.scale.to(w.dtype)
+        y: Tensor = _QuantizedTanh.apply(extent, grid, w, x.gain, scale, zero_point)
+        return y
+
     def transform(self, x: Tensor) -> Tensor:  # noqa: D102
-        if takes(x):
+        if takes(x) and x.dim():
             w: Tensor = _NormalisedTanh.apply(x)
             return w
         t = torch.tanh(x)

@@ -10,6 +10,8 @@ with m = M + 1e-5, k = argmax|t| and G the straight-through gradient,
 Activations are `dorefa`'s.
 """
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor
 
@@ -19,6 +21,8 @@ from mqbench.algorithms.dorefa import DoReFaActivation, DoReFaWeight
 
 class ScaledDoReFaWeight(DoReFaWeight):
     """Eq. 1 of (nearly) tanh w itself."""
+
+    one_pass: ClassVar[bool] = False
 
     def transform(self, x: Tensor) -> Tensor:  # noqa: D102
         return super().transform(x) * torch.tanh(x.abs().max())

@@ -19,14 +19,15 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
-from torch.autograd import Function
-from torch.autograd.function import once_differentiable
 
 from mqbench import functional as F
 from mqbench.algorithm import Algorithm
 from mqbench.algorithms._levels import LevelQuantizer
-from mqbench.algorithms._ranges import by_channel, symmetric_reach
+from mqbench.algorithms._ranges import symmetric_reach
 from mqbench.algorithms._require import require, require_academic
+from mqbench.fused.elementwise import Elementwise
+from mqbench.fused.nearest import Nearest, Tally
+from mqbench.fused.shapes import check_channels
 from mqbench.observers._base import Observer
 from mqbench.processes import sum_of_all
 from mqbench.quantizer import Role
@@ -34,20 +35,32 @@ from mqbench.scheme import QParams, QuantScheme
 
 MAX_BITS = 8
 MOMENTUM = 0.9
+BINARY = {
+    bits: ((torch.arange(2**bits)[:, None] >> torch.arange(bits)) & 1).double()
+    for bits in range(1, MAX_BITS + 1)
+}
+"""All numbers of so many bits, ``[2^bits, bits]``, the last digit first."""
 
 
-class _StraightThrough(Function):
-    """y forward; backward the gradient goes to x, where ``passes``."""
+def _everywhere(gradient: Tensor, x: Tensor) -> tuple[Tensor]:
+    return (gradient,)
 
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, y: Tensor, passes: Tensor | None) -> Tensor:
-        ctx.save_for_backward(*([] if passes is None else [passes]))
-        return y.view_as(y)
 
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        return (gradient * ctx.saved_tensors[0] if ctx.saved_tensors else gradient), None, None
+def _below(gradient: Tensor, x: Tensor, top: Tensor) -> tuple[Tensor, None]:
+    return torch.where(x <= top, gradient, 0.0), None
+
+
+def _within(gradient: Tensor, x: Tensor, top: Tensor) -> tuple[Tensor, None]:
+    return torch.where(torch.abs(x) <= top, gradient, 0.0), None
+
+
+def _undefined(x: Tensor, *_: Any) -> Tensor:
+    raise NotImplementedError  # the forward pass is that of `Nearest`
+
+
+EVERYWHERE = Elementwise(_undefined, _everywhere, parameters=0, scalars=0)
+BELOW = Elementwise(_undefined, _below, parameters=1, scalars=0)
+WITHIN = Elementwise(_undefined, _within, parameters=1, scalars=0)
 
 
 class LQNet(LevelQuantizer):
@@ -79,19 +92,24 @@ class LQNet(LevelQuantizer):
         """Initial v_0, by the algorithm's own rule."""
         raise NotImplementedError
 
-    def passes(self, x: Tensor, levels: Tensor) -> Tensor | None:
-        """Where the gradient passes; None is everywhere."""
+    def passes(self) -> Elementwise:
+        """Where the gradient passes: a definition whose parameter, if any, is the largest level."""
         raise NotImplementedError
 
     def fake_quantize(self, x: Tensor) -> Tensor:  # noqa: D102
+        return self.fake_quantize_incoming(F.Incoming(x))
+
+    def fake_quantize_incoming(self, x: F.Incoming) -> Tensor:  # noqa: D102
+        passes = self.passes()
         with torch.no_grad():
-            codes, levels = self.encode(x), self.levels.to(x.dtype)
-            y = self.look_up(levels, codes).where(x == x, torch.nan)
-            passes = self.passes(x, levels)
-            if self.training:
-                self.follow(x, codes)
-        out: Tensor = _StraightThrough.apply(x, y, passes)
-        return out
+            levels, order = self._ascending(x.dtype)
+        nearest = Nearest(levels, passes, tallies=self.training)
+        top = () if passes is EVERYWHERE else (levels[..., -1],)
+        y = F.apply(nearest, x, top, (), axis=self.channel_axis)
+        if nearest.tally is not None:
+            with torch.no_grad():
+                self.follow(nearest.tally, order)
+        return y
 
     @property
     def levels(self) -> Tensor:  # noqa: D102
@@ -99,30 +117,33 @@ class LQNet(LevelQuantizer):
         return ascending.roll(self.scheme.quant_min, -1)
 
     def encode(self, x: Tensor) -> Tensor:  # noqa: D102
-        levels, order = self._in_order_of_codes(self.basis.to(x.dtype)).sort(dim=-1, stable=True)
+        levels, order = self._ascending(x.dtype)
         between = (levels[..., 1:] + levels[..., :-1]) / 2
         if self.channel_axis is None:
             return order[torch.bucketize(x, between)] + self.scheme.quant_min
+        check_channels(len(levels), x, self.channel_axis)
         rows = x.movedim(self.channel_axis, 0)
-        rank = torch.searchsorted(between, rows.flatten(1).contiguous())
+        rank = torch.searchsorted(between, rows.reshape(len(rows), -1).contiguous())
         codes = order.gather(1, rank).view(rows.shape) + self.scheme.quant_min
         return codes.movedim(0, self.channel_axis)
 
-    def follow(self, x: Tensor, codes: Tensor) -> None:
-        """Move the basis a tenth of the way to the least-squares fit of ``x`` by its codes."""
-        bits = self._bits(torch.float64)
-        rows = by_channel(x, self.channel_axis).double()
-        index = by_channel(codes, self.channel_axis) - self.scheme.quant_min
-        counts = rows.new_zeros(*rows.shape[:-1], len(bits))
-        sums = counts.scatter_add(-1, index, rows)
-        counts.scatter_add_(-1, index, torch.ones_like(rows))
+    def follow(self, tally: Tally, order: Tensor) -> None:
+        """Move the basis a tenth of the way to the least-squares fit of the values by their codes.
+
+        ``tally`` is of the levels in ascending order, ``order`` their numbers.
+        """
+        counts, sums = tally
         if self.role == "activation":  # the weights are the same in every process
-            sums, counts = sum_of_all(sums), sum_of_all(counts)
-        basis = self.basis.double()
-        gram = bits.mT @ (counts[..., None] * bits)
-        short = sums @ bits - (gram @ basis[..., None]).squeeze(-1)
-        ridge = self.ridge * torch.eye(self.scheme.bits, dtype=gram.dtype, device=gram.device)
-        step = torch.linalg.pinv(gram + ridge, hermitian=True) @ short[..., None]
+            counts, sums = sum_of_all(counts), sum_of_all(sums)
+        basis, bits = self.basis.double(), self._bits(torch.float64)[order]
+        weighted = counts[..., None] * bits
+        gram = bits.mT @ weighted
+        short = (bits.mT @ sums[..., None]) - gram @ basis[..., None]
+        if self.ridge:
+            gram.diagonal(dim1=-2, dim2=-1).add_(self.ridge)
+            step = torch.linalg.solve(gram, short)
+        else:
+            step = torch.linalg.pinv(gram, hermitian=True) @ short
         self.basis.copy_(basis + (1 - MOMENTUM) * step.squeeze(-1))
 
     def apply_qparams(self, qparams: QParams, observer: Observer, *, own: bool) -> None:  # noqa: D102
@@ -133,10 +154,13 @@ class LQNet(LevelQuantizer):
 
     def _bits(self, dtype: torch.dtype) -> Tensor:
         """All codes, ``[2^bits, bits]``: -1 and 1 if signed, else 0 and 1."""
-        position = torch.arange(self.scheme.bits, device=self.basis.device)
-        number = torch.arange(2**self.scheme.bits, device=self.basis.device)
-        bits = ((number[:, None] >> position) & 1).to(dtype)
+        bits = BINARY[self.scheme.bits].to(self.basis.device, dtype)
         return 2 * bits - 1 if self.scheme.signed else bits
+
+    def _ascending(self, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """The levels, and the number of the code of each."""
+        found = self._in_order_of_codes(self.basis.to(dtype)).sort(dim=-1, stable=True)
+        return found.values, found.indices
 
     def _in_order_of_codes(self, basis: Tensor) -> Tensor:
         return (self._bits(basis.dtype) * basis[..., None, :]).sum(-1)
@@ -152,8 +176,8 @@ class LQNetWeight(LQNet):
         deviation: Tensor = observer.population_deviation()  # type: ignore[attr-defined]
         return deviation.to(self.basis) * (0.6745 * 0.5 ** (self.scheme.bits - 1))
 
-    def passes(self, x: Tensor, levels: Tensor) -> Tensor | None:  # noqa: D102
-        return None
+    def passes(self) -> Elementwise:  # noqa: D102
+        return EVERYWHERE
 
 
 class LQNetActivation(LQNet):
@@ -164,8 +188,8 @@ class LQNetActivation(LQNet):
     def unit(self, observer: Observer) -> Tensor:  # noqa: D102
         return torch.full_like(observer.maximum, 1.349 / (2**self.scheme.bits - 1))
 
-    def passes(self, x: Tensor, levels: Tensor) -> Tensor | None:  # noqa: D102
-        return (x.abs() if self.scheme.signed else x) <= levels.max()
+    def passes(self) -> Elementwise:  # noqa: D102
+        return WITHIN if self.scheme.signed else BELOW
 
 
 ALGORITHM = Algorithm(

@@ -34,6 +34,7 @@ from mqbench.algorithms._ranges import by_channel, symmetric_reach
 from mqbench.algorithms._require import require_academic
 from mqbench.fused.elementwise import Elementwise
 from mqbench.fused.loop import takes
+from mqbench.fused.shapes import check_channels
 from mqbench.observers._base import Observer
 from mqbench.quantizer import FakeQuantize, Role
 from mqbench.scheme import QParams, QuantScheme
@@ -206,7 +207,10 @@ class QILWeight(QIL):
 
     @torch.no_grad()
     def project(self, x: F.Incoming) -> None:  # noqa: D102
-        self.reach.copy_(by_channel(x.whole().abs(), self.channel_axis).amax(-1))
+        w = x.whole().abs()
+        if self.channel_axis is not None:
+            check_channels(self.reach.numel(), w, self.channel_axis)
+        self.reach.copy_(by_channel(w, self.channel_axis).amax(-1))
         super().project(x)
 
 

@@ -19,12 +19,13 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor
 
 from mqbench.deploy import certificate as certificates
-from mqbench.deploy import program_file, runtimes
+from mqbench.deploy import exporters, program_file, runtimes
 from mqbench.deploy.agreement import Agreement
 from mqbench.deploy.certificate import Certificate, certify
 from mqbench.deploy.certificate_page import page
 from mqbench.deploy.cures import Cured, cure
-from mqbench.deploy.export import export, form_of
+from mqbench.deploy.export import export, form_of, write_sidecar
+from mqbench.deploy.exporters._base import Exporter
 from mqbench.deploy.network import integer_network
 from mqbench.deploy.program import Program
 from mqbench.deploy.requirement import Requirement
@@ -197,7 +198,7 @@ def verify_again(
         program,
         [tuple(sample)],
         runtime=name,
-        file=folder / MODEL if same and engine.form else None,
+        file=_proved(engine, folder) if same else None,
         threads=threads or certified["threads"],
         options=certified["options"] if same else None,
     )
@@ -212,12 +213,22 @@ def _cured(program: Program, request: Request) -> tuple[Program, dict[str, Any],
 
 
 def _export(program: Program, engine: Runtime, folder: Path, form: str) -> Path | None:
-    """The file that the engine reads as ``model.onnx``, and the backend's own form and sidecars beside it."""
+    """What the engine reads, ``model.onnx`` or its artifact, and the backend's own form and sidecars beside it."""
     own = form_of(program)
     export(program, folder / MODEL, form=form or own)
     if form not in ("", own):
         export(program, folder / f"model.{own}.onnx", form=own, sidecars=False)
-    return folder / MODEL if form else None
+    if engine.artifact:
+        write_sidecar(program, engine.artifact, folder / MODEL)
+    return _proved(engine, folder)
+
+
+def _proved(engine: Runtime, folder: Path) -> Path | None:
+    """The file of a folder that the engine runs; None for an engine that is built from the program."""
+    if engine.artifact:
+        exporter: Exporter = exporters[engine.artifact]  # type: ignore[index]
+        return (folder / MODEL).with_suffix(exporter.suffix)
+    return folder / MODEL if engine.form else None
 
 
 def _fingerprint(program: Program, engine: Runtime, sample: Sequence[Tensor]) -> str:

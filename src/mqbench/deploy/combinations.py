@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mqbench.deploy import integer
+from mqbench.deploy import doubling, integer
 from mqbench.deploy.arithmetic import Arithmetic
 from mqbench.deploy.evaluation import dequantize
 from mqbench.deploy.integer import MULTIPLIER_BITS, Requantization
@@ -16,6 +16,7 @@ from mqbench.deploy.simulation import average_pool
 from mqbench.errors import RequestError
 
 Clip = tuple[int, int]
+_SHIFTED_BITS = 21  # of the larger multiplier of a shifted add
 
 
 def fixed_point(acc: Tensor, multiplier: Tensor, grid: Grid, clip: Clip, mode: Requantization) -> Tensor:
@@ -34,8 +35,14 @@ def _scaled(acc: Tensor, multiplier: float, grid: Grid, clip: Clip, arithmetic: 
 
 
 def _add(op: Add, x: Sequence[Tensor], grids: Sequence[Grid], grid: Grid, arithmetic: Arithmetic) -> Tensor:
+    if arithmetic.requantization is Requantization.DOUBLING:
+        centred = [(q - g.zero_point).long() for q, g in zip(x, grids, strict=True)]
+        steps = doubling.add(centred, [g.scale for g in grids], grid.scale, op.sign)
+        return (steps + grid.zero_point).clamp_(*op.clip).float()
     if arithmetic.requantization is not Requantization.FLOAT:
         return _fixed_add(op, x, grids, grid, arithmetic)
+    if arithmetic.add == "shifted":
+        return _shifted_add(op, x, grids, grid)
     if arithmetic.add == "dequantized":
         second = dequantize(x[1], grids[1]) * op.sign
         total = dequantize(x[0], grids[0]) + second
@@ -70,6 +77,18 @@ def _fused_add(
     inner = ((x[1] + shifts[1]).double() * second.double()).add_(fixed.double()).float()
     total = ((x[0] + shifts[0]).double() * first.double()).add_(inner).float()
     return total.round_().sub_(shifts[2]).clamp_(*op.clip)
+
+
+def _shifted_add(op: Add, x: Sequence[Tensor], grids: Sequence[Grid], grid: Grid) -> Tensor:
+    """(a m_a + b m_b + 2^(n-1)) >> n with m = rint(r 2^n), the larger of them in [2^20, 2^21]."""
+    ratios = [float(torch.tensor(g.scale) / torch.tensor(grid.scale)) for g in grids]
+    bits = _SHIFTED_BITS - math.frexp(max(ratios))[1]
+    first, second = (
+        (q - g.zero_point).long() * round(math.ldexp(r, bits))
+        for q, g, r in zip(x, grids, ratios, strict=True)
+    )
+    steps = (first + op.sign * second + (1 << (bits - 1))) >> bits
+    return (steps + grid.zero_point).clamp_(*op.clip).float()
 
 
 def _premultiplied_add(op: Add, x: Sequence[Tensor], grids: Sequence[Grid], grid: Grid) -> Tensor:
@@ -136,6 +155,9 @@ def _global_pool(
     if arithmetic.requantization is Requantization.FLOAT:
         factor = float(torch.tensor(grids[0].scale) / (torch.tensor(grid.scale) * float(pixels)))
         return _scaled(total, factor, grid, op.clip, arithmetic)
+    if arithmetic.requantization is Requantization.DOUBLING:
+        steps = doubling.mean(total.long(), pixels, grids[0].scale / grid.scale)
+        return (steps + grid.zero_point).clamp_(*op.clip).float()
     if arithmetic.requantization is Requantization.SHIFT and pixels & (pixels - 1):
         mode = Requantization.FIXED  # no shift divides by 49
         return fixed_point(
@@ -146,8 +168,19 @@ def _global_pool(
 
 
 def _pool(op: Pool, x: Sequence[Tensor], grids: Sequence[Grid], grid: Grid, arithmetic: Arithmetic) -> Tensor:
-    """Windows of different sizes at the edges have different divisors: the mean in float64, rounded once."""
+    """Windows of different sizes at the edges have different divisors: the mean in float64, rounded once.
+
+    LiteRT has a convolution in its place (windows of one size), whose rounding it shares.
+    """
     mean = average_pool(op, (x[0] - grids[0].zero_point).double())
+    one_size = not op.ceil_mode and (op.count_include_pad or not any(op.padding))
+    if arithmetic.requantization is Requantization.DOUBLING and one_size:
+        pixels = math.prod(op.kernel)
+        share = float(torch.tensor(1 / pixels, dtype=torch.float32))  # the convolution's weight scale
+        multiplier = torch.tensor(grids[0].scale * share / grid.scale, dtype=torch.float64)
+        return fixed_point(
+            mean.mul_(pixels).round_().long(), multiplier, grid, op.clip, Requantization.DOUBLING
+        )
     steps = (mean * (grids[0].scale / grid.scale)).round_()
     return steps.add_(grid.zero_point).clamp_(*op.clip).float()
 

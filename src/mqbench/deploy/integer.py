@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mqbench.deploy import doubling
 from mqbench.errors import RequestError
 
 INT32_MAX = 2**31 - 1
@@ -22,12 +23,14 @@ class Requantization(StrEnum):
     """How an accumulator becomes the next tensor's integers.
 
     ``FLOAT``: rint(float32(acc) M). ``FIXED``: M = m0 2^-n with m0 in [2^30, 2^31), one half-even rounding of
-    the 64-bit product. ``SHIFT``: M is a power of two, an exact half-even shift.
+    the 64-bit product. ``SHIFT``: M is a power of two, an exact half-even shift. ``DOUBLING``: the multiplier of
+    ``FIXED`` and two roundings, as TensorFlow Lite's reference kernels have them (`mqbench.deploy.doubling`).
     """
 
     FLOAT = "float"
     FIXED = "fixed"
     SHIFT = "shift"
+    DOUBLING = "doubling"
 
 
 def check_accumulator(terms: int, weight_bits: int, activation_bits: int) -> None:
@@ -117,6 +120,8 @@ def requantize(
     """
     if mode is Requantization.FLOAT:
         steps = torch.round(acc.float() * multiplier.float()).to(torch.int64)
+    elif mode is Requantization.DOUBLING:
+        steps = doubling.scaled(acc.long(), multiplier)
     else:
         mantissa, shift = (
             _as_fixed_point(multiplier) if mode is Requantization.FIXED else _as_shift(multiplier)

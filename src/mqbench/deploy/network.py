@@ -33,8 +33,8 @@ def to_integer(
 
     Args:
         deployed: from `mqbench.convert`, or a lowered program.
-        requantization: ``float`` (multiplier in float32), ``fixed`` (31-bit multiplier, 64-bit product) or
-            ``shift`` (power-of-two scales only).
+        requantization: ``float`` (multiplier in float32), ``fixed`` (31-bit multiplier, 64-bit product),
+            ``shift`` (power-of-two scales only) or ``doubling`` (the two roundings of TensorFlow Lite).
         arithmetic: every rounding rule of an engine; in place of ``requantization``.
 
     Returns:
@@ -189,6 +189,13 @@ def _by_reciprocal(x: Tensor, grid: Grid) -> Tensor:
     return steps.add_(grid.zero_point).clamp_(grid.quant_min, grid.quant_max)
 
 
+def _half_away(x: Tensor, grid: Grid) -> Tensor:
+    steps = torch.div(x, torch.tensor(grid.scale)).nan_to_num_(nan=0.0)
+    whole = steps.trunc()
+    steps = whole + torch.sign(steps) * ((steps - whole).abs() >= 0.5)
+    return steps.add_(grid.zero_point).clamp_(grid.quant_min, grid.quant_max)
+
+
 def _by_interval(x: Tensor, grid: Grid) -> Tensor:
     lowest = _CODES[0] if grid.scheme.signed else 0  # of the container, whatever the grid's own range is
     scale, zero = torch.tensor(grid.scale), grid.zero_point
@@ -200,4 +207,4 @@ def _by_interval(x: Tensor, grid: Grid) -> Tensor:
 
 
 _CODES = (-128, 127)
-_QUANTIZE = {"division": quantize, "reciprocal": _by_reciprocal, "interval": _by_interval}
+_QUANTIZE = {"division": quantize, "reciprocal": _by_reciprocal, "away": _half_away, "interval": _by_interval}

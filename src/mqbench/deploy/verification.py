@@ -50,7 +50,7 @@ def verify(
         deployed: from `mqbench.convert`, or a lowered program.
         batches: tensors, tuples of tensors for several inputs, or (inputs, integer labels) pairs.
         runtime: a name from ``mqbench.deploy.runtimes``.
-        file: an exported file of the runtime's form; None exports a temporary one.
+        file: an exported file of the runtime's form, or its artifact; None exports a temporary one.
         threads: that the engine uses.
         options: of the engine.
 

@@ -48,6 +48,8 @@ class LocalPool:
 
     def __exit__(self, *error: object) -> None:
         for worker in self._workers:
+            worker.dismiss()
+        for worker in self._workers:
             worker.stop()
         self._workers.clear()
 
@@ -152,7 +154,15 @@ class _Worker:
             self.task = None
         return message
 
+    def dismiss(self) -> None:
+        """Let an idle worker go: it ends by itself, and gives back what it holds of the system."""
+        if self.task is None:
+            self.connection.close()
+
     def stop(self) -> None:
+        """Wait for a worker that was let go, end one at work."""
+        if self.connection.closed:
+            self.process.join(timeout=5)
         self.process.terminate()
         self.process.join(timeout=5)
         if self.process.is_alive():

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from math import inf
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -49,6 +49,33 @@ class Before(NamedTuple):
 
 
 NOTHING = Before()
+
+
+class Definition(Protocol):
+    """What a quantizer does to each element: `Elementwise`, or with a forward pass of its own."""
+
+    def forward(
+        self,
+        x: Tensor,
+        parameters: Sequence[Tensor | None],
+        scalars: Sequence[float],
+        *,
+        axis: int | None = None,
+        before: Before = NOTHING,
+    ) -> Tensor:
+        """y, of the shape of ``x``. No gradient is recorded."""
+
+    def backward(
+        self,
+        gradient: Tensor,
+        x: Tensor,
+        parameters: Sequence[Tensor | None],
+        scalars: Sequence[float],
+        *,
+        axis: int | None = None,
+        before: Before = NOTHING,
+    ) -> tuple[Tensor, list[Tensor], list[Tensor | None]]:
+        """Gradients: of x, of what comes before, and of each parameter."""
 
 
 class Elementwise:

@@ -11,6 +11,7 @@ from torch import Tensor, fx, nn
 
 from mqbench.fused import build
 from mqbench.fused.emit import UnsupportedOperation, emit
+from mqbench.fused.shapes import check_channels
 
 SERIAL = 1 << 15
 """Elements up to which one thread is faster than many."""
@@ -106,6 +107,10 @@ class Loop:
         size = x.numel()
         shape = (1, 1, size)
         if axis is not None and any(p.dim() for p in parameters):
+            for parameter in parameters:  # the loop reads and writes as many as there are channels
+                if parameter.dim():
+                    check_channels(parameter.numel(), x, axis)
+            axis = axis % x.dim()
             shape = (prod(x.shape[:axis]), x.shape[axis], prod(x.shape[axis:][1:]))
         if not x.is_contiguous() and not (shape[0] == 1 and is_channels_last(x)):
             x = x.contiguous()
@@ -125,12 +130,12 @@ class Loop:
             if not parameter.is_contiguous():
                 parameter = parameter.contiguous()
                 kept.append(parameter)
-            arguments += [parameter.data_ptr(), 1 if parameter.dim() else 0]
+            arguments += [parameter.data_ptr(), int(parameter.numel() > 1)]
         totals = []
         for index in self._sums:
             like = parameters[index]
             totals.append(torch.empty(like.shape, dtype=x.dtype))
-            arguments += [totals[-1].data_ptr(), 1 if like.dim() else 0]
+            arguments += [totals[-1].data_ptr(), int(like.numel() > 1)]
         run(*arguments, *scalars, *shape, torch.get_num_threads() if size > SERIAL else 1)
         return out, totals
 

@@ -21,7 +21,7 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
 from mqbench.fused.activation import Clip
-from mqbench.fused.elementwise import Affine, Before, Elementwise
+from mqbench.fused.elementwise import Affine, Before, Definition, Elementwise
 from mqbench.fused.loop import Loop, takes
 
 
@@ -66,7 +66,7 @@ def can_defer(output: Tensor) -> bool:
         and output.dim() > 2
         and output.is_contiguous()
         and output.numel() > output.shape[1]
-        and _STATISTICS.compiled((output.dtype,) * 2) is not None
+        and STATISTICS.compiled((output.dtype,) * 2) is not None
     )
 
 
@@ -99,16 +99,16 @@ IDENTITY = Elementwise(_same, _gradient, parameters=0, scalars=0)
 _GRADIENT_SUMS = Loop(
     _gradient_sums, tensors=["gradient", "x"], parameters=["mean"], sums=[0, 0], writes=False
 )
-_STATISTICS = Loop(_sums, tensors=["x"], parameters=["origin"], sums=[0, 0], writes=False)
+STATISTICS = Loop(_sums, tensors=["x"], parameters=["origin"], sums=[0, 0], writes=False)
 _ALONG = Loop(_along, tensors=["x"], parameters=["mean", "constant", "slope"])
-_COMBINE = Loop(_combine, tensors=["gradient", "x"], parameters=["mean", "factor", "constant", "slope"])
+COMBINE = Loop(_combine, tensors=["gradient", "x"], parameters=["mean", "factor", "constant", "slope"])
 
 
-def _statistics(x: Tensor) -> tuple[Tensor, Tensor]:
+def mean_and_variance(x: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and biased variance, ``[channels]``, in one pass around the first element of each channel."""
     origin = x.detach()[0].flatten(1)[:, 0]
     count = x.numel() // x.shape[1]
-    found = _STATISTICS((x,), (origin,), axis=1)
+    found = STATISTICS((x,), (origin,), axis=1)
     assert found is not None
     first, second = (total / count for total in found[1])
     return origin + first, (second - first * first).clamp_min_(0)
@@ -119,7 +119,7 @@ class _Statistics(Function):
 
     @staticmethod
     def forward(ctx: Any, output: Tensor) -> tuple[Tensor, Tensor]:
-        mean, variance = _statistics(output)
+        mean, variance = mean_and_variance(output)
         ctx.save_for_backward(output, mean)
         return mean, variance
 
@@ -148,7 +148,7 @@ class _Normalised(Function):
         ctx: Any,
         norm: DeferredNorm,
         clip: Clip | None,
-        definition: Elementwise,
+        definition: Definition,
         scalars: tuple[float, ...],
         output: Tensor,
         gamma: Tensor,
@@ -157,7 +157,7 @@ class _Normalised(Function):
         bias: Tensor | None,
         *parameters: Tensor | None,
     ) -> Tensor:
-        mean, variance = _statistics(output)
+        mean, variance = mean_and_variance(output)
         norm.update(mean, variance)
         eps = norm.eps if divisor is None else norm.eps * divisor.square()
         inverse = torch.rsqrt(variance + eps)
@@ -188,7 +188,7 @@ class _Normalised(Function):
         slope = factor * inverse.square() * d_factor
         d_divisor = None if divisor is None else slope * divisor * -eps
         vectors = mean, factor, factor * d_beta / -count, slope / -count
-        found = _COMBINE((h, output), vectors, axis=1, out=own)
+        found = COMBINE((h, output), vectors, axis=1, out=own)
         assert found is not None
         d_bias = torch.zeros_like(mean) if ctx.has_bias else None  # it cancels; weight decay still wants it
         rest = [None] * (len(parameters) - len(totals))
@@ -200,7 +200,7 @@ class _Normalised(Function):
 def normalised(
     norm: DeferredNorm,
     clip: Clip | None,
-    definition: Elementwise,
+    definition: Definition,
     parameters: tuple[Tensor | None, ...],
     scalars: tuple[float, ...],
 ) -> Tensor:

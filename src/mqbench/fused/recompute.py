@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 
-from mqbench.fused.elementwise import Before, Elementwise
+from mqbench.fused.elementwise import Before, Definition
 
 _RECIPE = "_mqbench_recipe"
 
@@ -22,7 +22,7 @@ _RECIPE = "_mqbench_recipe"
 class Recipe:
     """How a tensor was made of another by an elementwise definition."""
 
-    definition: Elementwise
+    definition: Definition
     x: Tensor
     parameters: Sequence[Tensor | None]
     scalars: Sequence[float]

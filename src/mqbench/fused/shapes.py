@@ -2,11 +2,31 @@
 
 from torch import Tensor
 
+from mqbench.errors import RequestError
+
+
+def check_channels(number: int, x: Tensor, channel_axis: int) -> None:
+    """Whether ``number`` parameters go with the channels of ``x``; one goes with any.
+
+    Raises:
+        RequestError: it has another number of channels, or no such axis.
+    """
+    if not -x.dim() <= channel_axis < x.dim():
+        raise RequestError(
+            f"channel axis {channel_axis} does not exist in a tensor of shape {tuple(x.shape)}"
+        )
+    if number not in (1, x.shape[channel_axis]):
+        raise RequestError(
+            f"a quantizer of {number} channels got a tensor of shape {tuple(x.shape)}, "
+            f"with {x.shape[channel_axis]} along axis {channel_axis}"
+        )
+
 
 def broadcast(parameter: Tensor, x: Tensor, channel_axis: int | None) -> Tensor:
     """View a ``[channels]`` parameter so that it broadcasts along ``channel_axis`` of ``x``."""
     if channel_axis is None or parameter.dim() == 0:
         return parameter
+    check_channels(parameter.numel(), x, channel_axis)
     shape = [1] * x.dim()
     shape[channel_axis] = -1
     return parameter.reshape(shape)

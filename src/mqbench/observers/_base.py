@@ -14,6 +14,9 @@ from mqbench.errors import CalibrationError, RequestError
 from mqbench.observers._statistic import Statistic, scan
 from mqbench.scheme import QParams, QuantScheme
 
+LIMIT = 1e14
+"""Squares of values up to here can be summed in float32, over any tensor."""
+
 
 class Observer(ABC):
     """From calibration data to a scale and a zero point.
@@ -59,7 +62,8 @@ class Observer(ABC):
 
         Raises:
             RequestError: not a floating-point tensor, or without the channel axis.
-            CalibrationError: no values, NaN or infinity, or another number of channels than before.
+            CalibrationError: no values, NaN or infinity, values beyond `LIMIT`, or another number of
+                channels than before.
         """
         rows = self._rows(x)
         if self._lo is not None and len(rows) != len(self._lo):
@@ -69,6 +73,9 @@ class Observer(ABC):
         if found is None:
             raise CalibrationError("calibration data must be finite, got NaN or infinity")
         lo, hi = found
+        reach = max(-float(lo.min()), float(hi.max()))
+        if reach > LIMIT:
+            raise CalibrationError(f"calibration data must lie within +-{LIMIT:.0e}, got {reach:.3g}")
         if self._lo is None or self._hi is None:
             self._lo, self._hi, self._statistic = lo, hi, statistic
         else:
@@ -117,6 +124,8 @@ class Observer(ABC):
             got = x.dtype if isinstance(x, Tensor) else type(x).__name__
             raise RequestError(f"calibration data must be a floating-point tensor, got {got}")
         axis = self.channel_axis
+        if axis is not None and (isinstance(axis, bool) or not isinstance(axis, int)):
+            raise RequestError(f"a channel axis must be an integer, got {axis!r}")
         if axis is not None and not -x.dim() <= axis < x.dim():
             raise RequestError(f"channel axis {axis} does not exist in a tensor of shape {tuple(x.shape)}")
         if x.numel() == 0:

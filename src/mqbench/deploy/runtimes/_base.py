@@ -93,11 +93,12 @@ class Runtime:
         extra: of this project, which installs it: ``pip install 'mqbench[EXTRA]'``.
         form: name of the ONNX form that it reads (`mqbench.deploy.forms`); "" for an engine that is built
             from the program itself.
+        artifact: name of the exporter (`mqbench.deploy.exporters`) whose file it runs where ``form`` is "", if any.
         forms: where it reads several, all of them; the option ``form`` chooses.
         arithmetic: how it rounds: `mqbench.to_integer(d, arithmetic=runtime.arithmetic)` is its exact reference.
-        open: (program, file or None, threads, watch, options) -> session. ``file`` is an ONNX file of the
-            runtime's form, None where ``form`` is "". ``watch`` are names of tensors that `Session.run` gives
-            besides the outputs. It imports the engine inside.
+        open: (program, file or None, threads, watch, options) -> session. ``file`` is an ONNX file of the runtime's
+            form or its artifact, None where it has neither or builds it. ``watch`` are names of tensors that
+            `Session.run` gives besides the outputs. It imports the engine inside.
         options: what users can set, with default values.
         faults: known ones.
         timed: its speed is meant to be measured.
@@ -112,6 +113,7 @@ class Runtime:
     open: "Callable[[Program, Path | None, int, Sequence[str], Mapping[str, Any]], Session]"
     options: Mapping[str, Any] = field(default_factory=dict)
     forms: tuple[str, ...] = ()
+    artifact: str = ""
     faults: tuple[Fault, ...] = ()
     timed: bool = True
     one_step: str = ""
@@ -143,7 +145,7 @@ class Runtime:
 
         Args:
             program: the lowered network.
-            file: ONNX of this runtime's form, from `mqbench.export`; None writes it to a temporary folder.
+            file: ONNX of this runtime's form, from `mqbench.export`, or its artifact; None writes a temporary one.
             threads: that the engine uses.
             watch: names of the program's tensors that `Session.run` gives besides the outputs.
             options: in place of the defaults.
