@@ -115,8 +115,8 @@ def test_two_processes_that_are_killed_end_in_the_same_record(tmp_path: Path) ->
     shutil.copytree(whole, cut)
     killed = together(cut, *torchrun)
     until((cut / ".checkpoints" / f"{setting.key}.pt").exists, seconds=120)
-    for process in (killed.pid, *children(killed.pid)):  # torchrun gives its workers sessions of their own
-        os.kill(process, signal.SIGKILL)
+    for worker in (killed.pid, *children(killed.pid)):  # torchrun gives its workers sessions of their own
+        os.kill(worker, signal.SIGKILL)
     killed.communicate()
     assert setting not in mqbench.Store(cut)
     for process in (together(cut), together(whole, *torchrun)):

@@ -100,8 +100,9 @@ def check_start(setting: Setting, store: Store | None, data: str | None, compute
     first = setting.float_setting
     missing = [needed for needed in dict.fromkeys((first, setting)) if _result(store, needed) is None]
     validate([needed for needed in missing if needed == first], data, compute)
-    for needed in missing if store is not None else ():
-        check_checkpoint(store.scratch(needed.key), compute.processes)
+    if store is not None:
+        for needed in missing:
+            check_checkpoint(store.scratch(needed.key), compute.processes)
 
 
 def _result(store: Store | None, setting: Setting) -> Record | None:
