@@ -1,4 +1,4 @@
-"""A run that is killed in the middle of an epoch ends in the record of one that was never killed."""
+"""A run that is killed, wherever it is, ends in the record of one that was never killed."""
 
 import os
 import shutil
@@ -11,7 +11,11 @@ import pytest
 import torch.distributed as dist
 
 import mqbench
+from killing import PLACES
+from mqbench.compute import Compute
 from processes import environment, until
+
+ENDS = {**{place[0]: str(-signal.SIGKILL) for place in PLACES}, "undisturbed": "0"}
 
 SETTING = mqbench.Setting(
     architecture="digits_resnet",
@@ -56,6 +60,31 @@ def test_a_killed_run_ends_in_the_same_record(tmp_path: Path) -> None:
     assert not list((cut / ".checkpoints").glob("*"))
 
 
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_a_run_that_is_killed_wherever_it_is_ends_in_the_same_record(tmp_path: Path) -> None:
+    setting = SETTING.model_copy(update={"epochs": 2})
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    compute = Compute(accelerator="cpu", monitor_steps=7)
+    mqbench.run(setting.float_setting, store=whole, compute=compute)
+    shutil.copytree(whole, cut)
+    mqbench.run(setting, store=whole, compute=compute)
+    options = f"{RUN} --epochs 2 --monitor-steps 7 --store".replace("--epochs 4 ", "").split()
+    said = subprocess.run(
+        [sys.executable, "-m", "killing", *options, str(cut)],
+        env=environment(), capture_output=True, text=True, timeout=300, check=True,
+    )  # fmt: skip
+    ends = dict(line.rsplit(": ", 1) for line in said.stdout.splitlines() if line.rpartition(": ")[0] in ENDS)
+    assert ends == ENDS, said.stderr
+    found = mqbench.Store(cut).attachments(setting)
+    assert found == mqbench.Store(whole).attachments(setting)
+    assert "curve.parquet" in found
+    record = [mqbench.Store(place).file(setting, "record.json").read_bytes() for place in (whole, cut)]
+    assert record[0] == record[1]
+    assert not list((cut / ".checkpoints").glob("*"))
+    assert not list(cut.glob(".new.*"))
+
+
 TOGETHER = (
     "run --architecture digits_resnet --dataset digits --algorithm lsq --backend tensorrt --float-epochs 1"
     " --batch-size 16 --global-batch 32 --epochs 2 --jobs 1 --accelerator cpu --devices 2 --checkpoint-minutes 1e-9"
@@ -66,12 +95,18 @@ def together(store: Path, *launcher: str) -> "subprocess.Popen[str]":
     """The run in two processes, started by a launcher or by the command itself."""
     return subprocess.Popen(
         [sys.executable, *launcher, "-m", "mqbench", *TOGETHER.split(), "--store", str(store)],
-        env=environment(), stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, start_new_session=True,
+        env=environment(), stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True,
     )  # fmt: skip
+
+
+def children(process: int) -> list[int]:
+    listed = Path(f"/proc/{process}/task").glob("*/children")
+    return [int(child) for path in listed for child in path.read_text().split()]
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(not dist.is_gloo_available(), reason="no gloo here")
+@pytest.mark.skipif(not children(os.getppid()), reason="the system does not list the children of a process")
 def test_two_processes_that_are_killed_end_in_the_same_record(tmp_path: Path) -> None:
     setting = SETTING.model_copy(update={"epochs": 2, "batch_size": 16, "global_batch": 32})
     torchrun = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
@@ -80,7 +115,8 @@ def test_two_processes_that_are_killed_end_in_the_same_record(tmp_path: Path) ->
     shutil.copytree(whole, cut)
     killed = together(cut, *torchrun)
     until((cut / ".checkpoints" / f"{setting.key}.pt").exists, seconds=120)
-    os.killpg(killed.pid, signal.SIGKILL)
+    for worker in (killed.pid, *children(killed.pid)):  # torchrun gives its workers sessions of their own
+        os.kill(worker, signal.SIGKILL)
     killed.communicate()
     assert setting not in mqbench.Store(cut)
     for process in (together(cut), together(whole, *torchrun)):

@@ -15,6 +15,7 @@ from mqbench.compute import Compute
 from mqbench.errors import IncompatibleError, RequestError, StoreError, UnknownNameError
 from mqbench.record import Record, Setting
 from mqbench.store import Store
+from mqbench.training import Checkpoint
 
 FLOAT_FILES = (float_network.WEIGHTS, float_network.PREDICTIONS)
 SHORT: dict[str, Any] = {"architecture": "digits_resnet", "dataset": "digits", "epochs": 1}
@@ -119,6 +120,27 @@ def test_progress_tells_the_phases(store: Store) -> None:
     runner.run(quantized(seed=21, epochs=2), store=store, progress=lambda *event: seen.append(event))
     assert [phase for phase, _, _ in seen] == ["prepare", "calibrate", *["train"] * 40]
     assert seen[-1] == ("train", 40, 40)
+
+
+def test_double_precision_trains_what_it_quantizes(tmp_path: Path) -> None:
+    setting = quantized(float_epochs=1, steps=2, epochs=None)
+    double = Compute(accelerator="cpu", precision="64-true")
+    kept = runner.run(setting, store=tmp_path / "runs", compute=double)
+    alone = runner.run(setting, store=None, compute=double)  # the float network stays in memory
+    assert kept.outcome == "ok"
+    assert without_provenance(kept) == without_provenance(alone)
+
+
+def test_a_checkpoint_of_other_data_does_not_stand_for_calibration(store: Store, tmp_path: Path) -> None:
+    setting = quantized(seed=41)
+    wanted = runner.run(setting, store=store)
+    again, first = Store(tmp_path / "again"), setting.float_setting
+    known = store.get(first)
+    assert known is not None
+    again.put(known, store.attachments(first))
+    Checkpoint(again.scratch(setting.key)).save({"total": 7, "processes": [{}], "extra": "{}"})
+    assert without_provenance(runner.run(setting, store=again)) == without_provenance(wanted)
+    assert not again.scratch(setting.key).exists()
 
 
 def test_threads_are_restored(store: Store) -> None:

@@ -22,7 +22,7 @@ from mqbench.errors import IncompatibleError, RequestError, RunFailedError
 from mqbench.float_network import WEIGHTS
 from mqbench.quantization import prepared, quantized
 from mqbench.record import FLOAT, MQBENCH, Setting
-from mqbench.runner import run
+from mqbench.runner import check_start, run
 from mqbench.store import Store
 from mqbench.task import RunTask, plan_of, validate
 from mqbench.training import calibration_batches
@@ -65,10 +65,12 @@ def quantize(
         RunFailedError: a training did not converge.
     """
     _check(setting, request, images, sample, layer_bits)
-    validate([setting], data, compute)
-    task = RunTask.of(setting, data)
     compute = compute or Compute()
     place = store if isinstance(store, Store) else Store(store)
+    validate([setting], data, compute)
+    if setting.weights is None:
+        check_start(setting.float_setting, place, data, compute)
+    task = RunTask.of(setting, data)
     trains = bool(task.recipe.epochs or setting.steps)
     if trains or setting.weights is None:
         _rehearse(setting, request, task, skip, layer_bits)

@@ -165,7 +165,7 @@ def _measure(setting: Setting, recipe: Recipe, about: Facts, compute: Compute) -
     )
     steps = sorted(after - before for before, after in pairwise(times[1:]))
     model.eval()
-    x: Tensor = splits.test.images.to(next(model.parameters()).device)  # type: ignore[attr-defined]
+    x: Tensor = splits.test.images.to(next(model.parameters()))  # type: ignore[attr-defined]
     with torch.no_grad():
         model(x)
         begin = time.perf_counter()

@@ -17,7 +17,7 @@ from mqbench.post_training import calibrate_as
 from mqbench.preparation import prepare
 from mqbench.record import Setting
 from mqbench.task import RunTask, plan_of
-from mqbench.training import Checkpoint, launch, threads, train
+from mqbench.training import Checkpoint, check_checkpoint, launch, threads, train
 
 Progress = Callable[[str], None]
 
@@ -63,6 +63,8 @@ def quantized(
     Raises:
         RequestError: what cannot work.
     """
+    if checkpoint is not None:
+        check_checkpoint(checkpoint, compute.processes)
     weights = {name: value.cpu() for name, value in model.state_dict().items()}
     report = progress if compute.processes == 1 else _quiet  # other processes cannot call back
     with threads(compute.threads), TemporaryDirectory() as folder:

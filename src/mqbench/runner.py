@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from lightning_fabric import Fabric
@@ -25,17 +26,20 @@ from mqbench.task import RunTask, job_of, plan_of, tool_versions, validate
 from mqbench.tools._base import Tool
 from mqbench.tools._elsewhere import python_of
 from mqbench.training import (
+    BatchPlan,
     Board,
     Checkpoint,
     Training,
     accuracy,
+    check_checkpoint,
     launch,
     predictions,
+    saved_for,
     threads,
     train,
 )
 
-__all__ = ["run", "validate"]
+__all__ = ["check_start", "run", "validate"]
 
 Progress = Callable[[str, int, int], None]
 
@@ -71,10 +75,11 @@ def run(
     """
     validate([setting], data, compute)
     place = store if isinstance(store, Store) or store is None else Store(store)
-    known = place.get(setting.key) if place is not None else None
-    if known is not None and known.outcome != "failed":
+    known = _result(place, setting)
+    if known is not None:
         return known
     compute = compute or Compute()
+    check_start(setting, place, data, compute)
     if setting.tool != MQBENCH:
         if compute.processes > 1:
             raise RequestError(f"{setting.tool} runs in one process, got {compute.processes}")
@@ -84,6 +89,26 @@ def run(
         progress = _quiet  # other processes cannot call back
     with threads(compute.threads):
         return launch(compute, _Run.make, setting, place, data, compute, progress)
+
+
+def check_start(setting: Setting, store: Store | None, data: str | None, compute: Compute) -> None:
+    """Look at what a run starts from: a float network, perhaps to be trained first, and checkpoints.
+
+    Raises:
+        RequestError: the float network cannot be trained so, or a run that was killed cannot go on so.
+    """
+    first = setting.float_setting
+    missing = [needed for needed in dict.fromkeys((first, setting)) if _result(store, needed) is None]
+    validate([needed for needed in missing if needed == first], data, compute)
+    if store is not None:
+        for needed in missing:
+            check_checkpoint(store.scratch(needed.key), compute.processes)
+
+
+def _result(store: Store | None, setting: Setting) -> Record | None:
+    """The record of a setting, unless it failed."""
+    record = store.get(setting.key) if store is not None else None
+    return None if record is None or record.outcome == "failed" else record
 
 
 class _Run:
@@ -133,7 +158,7 @@ class _Run:
             files = {WEIGHTS: save(state), PREDICTIONS: save({"classes": predicted})}
             self._put(record, {**files, **trained.files})
         self.fabric.barrier()
-        return record, FloatNetwork(model, record.accuracy, predicted, weights)
+        return record, FloatNetwork(model.float(), record.accuracy, predicted, weights)
 
     def quantized_run(self) -> Record:
         """Quantize the float network, calibrate, train, evaluate."""
@@ -142,8 +167,7 @@ class _Run:
         plan = plan_of(self.setting)
         torch.manual_seed(self.setting.seed)
         self.progress("prepare", 0, 1)
-        checkpoint = self._checkpoint()
-        saved = checkpoint.load() if checkpoint is not None else None
+        saved = self._saved(task)
         if self.setting.tool == MQBENCH:
             quantized = self._prepared(network.model, task, calibrated=saved is None)
         else:
@@ -212,8 +236,8 @@ class _Run:
 
     def _float_network(self) -> FloatNetwork:
         setting = self.setting.float_setting
-        known = self.store.get(setting.key) if self.store is not None else None
-        if self.store is None or known is None or known.outcome == "failed":
+        known = _result(self.store, setting)
+        if self.store is None or known is None:
             other = _Run(self.fabric, setting, self.store, self.data, self.compute, self.progress)
             return other.float_run()[1]
         return FloatNetwork.read(known, self.store, RunTask.of(setting, self.data, self.compute.workers))
@@ -224,6 +248,15 @@ class _Run:
         if self.store is None:
             return None
         return Checkpoint(self.store.scratch(self.setting.key), self.compute.checkpoint_minutes)
+
+    def _saved(self, task: RunTask) -> dict[str, Any] | None:
+        """What the training of this run will go on from: without it the network must be calibrated."""
+        checkpoint = self._checkpoint()
+        if checkpoint is None or not task.recipe.epochs + (self.setting.steps or 0):
+            return None
+        processes = self.fabric.world_size
+        plan = BatchPlan.of(len(task.splits.train), task.recipe, processes, self.setting.seed)
+        return saved_for(checkpoint, plan.total(task.recipe.epochs, self.setting.steps), processes)
 
     def _put(self, record: Record, files: dict[str, bytes]) -> None:
         assert self.store is not None

@@ -8,7 +8,7 @@ import tempfile
 import time
 import uuid
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from mqbench import journal, record_file
@@ -194,6 +194,18 @@ class Store:
     def scratch(self, key: str) -> Path:
         """Where a run that is not done keeps its checkpoint; its folder may not be there yet."""
         return self.root / ".checkpoints" / f"{key}.pt"
+
+    def clear_scratch(self) -> None:
+        """Remove checkpoints and claims of runs that have a result: who made it died before it could."""
+        folder = self.scratch("-").parent
+        for path in folder.glob("*.pt"):
+            with suppress(
+                OSError
+            ):  # a damaged record, which whoever reads it will see; a folder of somebody else
+                record = self.get(path.stem) if KEY.fullmatch(path.stem) else None
+                if record is not None and record.outcome != "failed":
+                    for left in (path, path.with_suffix(".claim"), *folder.glob(f".{path.name}.*")):
+                        left.unlink(missing_ok=True)
 
     def exists(self) -> bool:
         """Whether there is anything at ``root``. Raises ``StoreError`` if that cannot be told."""

@@ -56,6 +56,18 @@ def _check_added(settings: Sequence[Setting]) -> None:
             entries.check_added(name)
 
 
+def _check_checkpoints(settings: Iterable[Setting], store: Store, claims: Claims, compute: Compute) -> None:
+    """Raise ``RequestError`` for a run that was killed and cannot go on; those at work elsewhere are left to it."""
+    for setting in settings:
+        path = store.scratch(setting.key)
+        if path.exists() and not claims.is_held(setting.key):
+            from mqbench.training import (
+                check_checkpoint,
+            )  # imports torch, and there may be nothing to go on from
+
+            check_checkpoint(path, compute.processes)
+
+
 def ignore(event: Event) -> None:
     """Listen to nothing."""
 
@@ -157,12 +169,14 @@ def stream(
     compute = compute or Compute()
     if store.exists():
         store.check_readable()
+        store.clear_scratch()
 
     def check(missing: Sequence[Setting]) -> None:
         check_names(missing)
         # Only now, because it imports torch: a study that is done is printed without.
         _check_added(missing)
         resolve(f"{work.partition(':')[0]}:validate")(missing, data, compute)
+        _check_checkpoints(missing, store, claims, compute)
 
     def task(setting: Setting) -> Task:
         return replace(like, setting=setting)

@@ -152,8 +152,7 @@ def validate(
         seen.add(same)
         dataset: Dataset = dataset_catalog[setting.dataset]  # type: ignore[index]
         if trains:
-            images = dataset.facts.train_images if dataset.facts else None
-            check_batch(recipe_of(setting), compute.processes if compute else 1, images)
+            _check_batch(setting, dataset, compute.processes if compute else 1)
         if setting.weights is not None:
             check_weights(architecture_catalog[setting.architecture], setting.weights)
         if setting.dataset not in datasets:
@@ -166,6 +165,18 @@ def validate(
             tool.require(setting.tool)
         elif setting.algorithm != FLOAT:
             _check_calibration(setting, plan_of(setting))
+
+
+def _check_batch(setting: Setting, dataset: Dataset, processes: int) -> None:
+    """Refuse a batch that the processes cannot make up, or the training images."""
+    cure = None
+    if setting.algorithm == FLOAT and setting.batch_size is None:  # no quantized run's batch reaches it
+        cure = (
+            f"the float {setting.architecture} is trained with that batch: make it first, "
+            "with --algorithm float --devices 1"
+        )
+    images = dataset.facts.train_images if dataset.facts else None
+    check_batch(recipe_of(setting), processes, images, cure)
 
 
 def _check_calibration(setting: Setting, plan: Plan) -> None:

@@ -5,7 +5,11 @@ from pathlib import Path
 import pytest
 import torch
 
+import mqbench
 from mqbench import cli
+from mqbench.compute import Compute
+from mqbench.errors import RequestError
+from mqbench.training import Checkpoint
 
 DIGITS = "run --architecture digits_resnet --dataset digits --accelerator cpu --jobs 1 --algorithm"
 
@@ -13,7 +17,16 @@ DIGITS = "run --architecture digits_resnet --dataset digits --accelerator cpu --
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ("float --devices 3", "a global batch of 64 images cannot be made of 3 processes with batch_size 64"),
+        (
+            "float --devices 3 --batch-size 64",
+            "made of 3 processes with batch_size 64; choose processes that divide 64",
+        ),
+        ("float --devices 2 --batch-size 64", "choose a batch_size that divides 32"),
+        (
+            "lsq --backend tvm --devices 2 --batch-size 32 --global-batch 64",
+            "2 processes with batch_size 64; the float digits_resnet is trained with that batch: make it first, with "
+            "--algorithm float --devices 1",
+        ),
         ("float --batch-size 2000", "at most the 1297 training images, got 2000"),
         ("lsq --backend tvm --batch-size 48 --global-batch 64", "must be a multiple of batch_size, got 64"),
         ("float --precision bf16", 'Invalid value "bf16" for --precision. Choose from'),
@@ -36,6 +49,43 @@ def test_refused(
     assert len(printed.err.strip().splitlines()) == 1
     assert printed.out == ""
     assert not list(tmp_path.iterdir())
+
+
+def test_the_float_network_of_a_single_run_is_looked_at_too(tmp_path: Path) -> None:
+    setting = mqbench.Setting(
+        architecture="digits_resnet", dataset="digits", algorithm="lsq", backend="tvm", batch_size=32,
+        global_batch=64,
+    )  # fmt: skip
+    with pytest.raises(RequestError, match="the float digits_resnet is trained with that batch"):
+        mqbench.run(setting, store=tmp_path / "runs", compute=Compute(accelerator="cpu", devices=2))
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_float_network_of_an_artifact_is_looked_at_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    command = (
+        "quantize digits_resnet --dataset digits --backend tensorrt --algorithm lsq --epochs 1 --export out"
+    )
+    assert cli.main(f"{command} --batch-size 32 --global-batch 64 --accelerator cpu --devices 2".split()) == 2
+    assert "the float digits_resnet is trained with that batch" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_run_that_was_killed_goes_on_with_as_many_processes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = mqbench.Store("runs").scratch(mqbench.Setting(architecture="digits_resnet", dataset="digits").key)
+    Checkpoint(path).save({"processes": [{}, {}]})
+    assert cli.main(f"{DIGITS} float".split()) == 2
+    said = capsys.readouterr().err
+    assert (
+        "holds a run of 2 processes that was interrupted, and it cannot go on with 1; give --devices" in said
+    )
+    assert len(said.strip().splitlines()) == 1
+    assert not list(Path("runs").glob("*/record.json"))
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")

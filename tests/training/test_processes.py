@@ -2,7 +2,9 @@
 
 import os
 import sys
+from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,9 +17,10 @@ import mqbench
 from mqbench.architectures._base import Recipe
 from mqbench.compute import Compute
 from mqbench.data._base import Splits, TensorSplit
-from mqbench.errors import MQBenchError, RequestError
+from mqbench.errors import IncompatibleError, MQBenchError, RequestError
 from mqbench.preparation import quantizers
-from mqbench.training import BatchPlan, launch, train
+from mqbench.training import BatchPlan, Checkpoint, launch, train
+from mqbench.training._processes import failure
 from networks import Basic, Net, images, trained
 
 RECIPE = Recipe(learning_rate=0.05, weight_decay=1e-4, batch_size=8, devices=2, epochs=1)
@@ -174,3 +177,49 @@ def fail(fabric: Fabric) -> None:
 def test_a_failure_of_a_spawned_process_says_why() -> None:
     with pytest.raises(MQBenchError, match=r"process [01] of the run failed: ArithmeticError: bad luck of 2"):
         launch(TWO, fail)
+
+
+def test_what_a_spawned_process_refuses_is_refused() -> None:
+    name = f"{IncompatibleError.__module__}.{IncompatibleError.__qualname__}"  # as a traceback has it
+    found = failure(1, f"{name}: float: no")
+    assert (type(found), str(found)) == (RequestError, "float: no")
+
+
+TWICE = replace(RECIPE, epochs=2)
+OFTEN = replace(TWO, checkpoint_minutes=1e-9)
+
+
+def stop(done: int, total: int) -> None:
+    if done == 7:
+        raise InterruptedError
+
+
+def go_on(fabric: Fabric, folder: str) -> None:
+    """Train undisturbed, and once more with a death in the second epoch, with statistics of the own batches."""
+    found = {}
+    for name in ("whole", "cut", "again"):
+        model, checkpoint = network("4"), None
+        if name != "whole":
+            checkpoint = Checkpoint(Path(folder) / "run.pt", minutes=1e-9)
+        options: dict[str, Any] = {"seed": 1, "sync_bn": False, "fabric": fabric, "compute": OFTEN}
+        with suppress(InterruptedError):
+            train(
+                model, splits(), TWICE, checkpoint=checkpoint,
+                progress=stop if name == "cut" else lambda done, total: None, **options,
+            )  # fmt: skip
+        found[name] = model.state_dict()
+        fabric.barrier()
+    torch.save(found, Path(folder) / f"{fabric.global_rank}.pt")
+
+
+def test_processes_that_die_go_on_with_their_own_statistics(tmp_path: Path) -> None:
+    launch(TWO, go_on, str(tmp_path))
+    every = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in (0, 1)]
+    for found in every:
+        for name, want in found["whole"].items():
+            assert torch.equal(found["again"][name], want), name
+    running = next(name for name in every[0]["whole"] if name.endswith("running_mean"))
+    first, second = (found["whole"][running] for found in every)
+    assert not torch.equal(first, second)  # else there would have been nothing to lose
+    with pytest.raises(RequestError, match="holds a run of 2 processes that was interrupted"):
+        train(network("4"), splits(), TWICE, seed=1, checkpoint=Checkpoint(tmp_path / "run.pt"))

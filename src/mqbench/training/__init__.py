@@ -6,8 +6,11 @@ from mqbench.training._batches import check_batch as check_batch
 from mqbench.training._board import Board as Board
 from mqbench.training._check import check_compute as check_compute
 from mqbench.training._checkpoint import Checkpoint as Checkpoint
+from mqbench.training._checkpoint import check_checkpoint as check_checkpoint
+from mqbench.training._checkpoint import saved_for as saved_for
 from mqbench.training._evaluation import accuracy as accuracy
 from mqbench.training._evaluation import evaluate as evaluate
+from mqbench.training._evaluation import in_type_of as in_type_of
 from mqbench.training._evaluation import predictions as predictions
 from mqbench.training._loop import train as train
 from mqbench.training._processes import launch as launch

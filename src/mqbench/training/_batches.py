@@ -19,12 +19,19 @@ def mixed(seed: int, epoch: int) -> int:
     return (z ^ (z >> 31)) & _WORD
 
 
-def check_batch(recipe: Recipe, processes: int, images: int | None = None) -> None:
-    """Raise `RequestError` if processes cannot make up the global batch, or there are too few images for it."""
+def check_batch(recipe: Recipe, processes: int, images: int | None = None, cure: str | None = None) -> None:
+    """Raise `RequestError` if processes cannot make up the global batch, or there are too few images for it.
+
+    ``cure`` is what to do about the processes where it is not to choose another batch.
+    """
     if recipe.global_batch % (recipe.batch_size * processes):
+        each, rest = divmod(recipe.global_batch, processes)
+        choice = (
+            f"processes that divide {recipe.global_batch}" if rest else f"a batch_size that divides {each}"
+        )
         raise RequestError(
             f"a global batch of {recipe.global_batch} images cannot be made of {processes} processes with "
-            f"batch_size {recipe.batch_size}; choose a batch_size that divides it {processes} times"
+            f"batch_size {recipe.batch_size}; {cure or f'choose {choice}'}"
         )
     if images is not None and recipe.global_batch > images:
         raise RequestError(
@@ -68,6 +75,10 @@ class BatchPlan:
     def steps(self) -> int:
         """Optimizer steps of an epoch; images that do not fill a last one are left out."""
         return self.images // (self.size * self.processes * self.accumulate)
+
+    def total(self, epochs: int, steps: int | None) -> int:
+        """Optimizer steps of a training of so many epochs, or of so many steps."""
+        return epochs * self.steps if steps is None else steps
 
     def picks(self, epoch: int, rank: int, first_step: int = 0) -> list[Tensor]:
         """Indices of the micro-batches of a process in an epoch (from 0), from a step on."""

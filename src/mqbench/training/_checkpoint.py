@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from mqbench.errors import StoreError
+from mqbench.errors import RequestError, StoreError
 
 VERSION = 1
 
@@ -50,10 +50,13 @@ class Checkpoint:
             raise StoreError(f"cannot write checkpoint {self.path}: {error}") from error
         self._last = time.monotonic()
 
-    def load(self) -> dict[str, Any] | None:
-        """What was saved last, or None; a file that is damaged or of another version counts as none."""
+    def load(self, *, look: bool = False) -> dict[str, Any] | None:
+        """What was saved last, or None; a file that is damaged or of another version counts as none.
+
+        To ``look`` is to read what is no tensor, and leave the tensors in the file until they are asked for.
+        """
         try:
-            state = torch.load(self.path, map_location="cpu", weights_only=True)
+            state = torch.load(self.path, map_location="cpu", weights_only=True, mmap=look)
         except FileNotFoundError:
             return None
         except Exception:  # torch raises many kinds; a run that starts anew loses time, not results
@@ -65,3 +68,37 @@ class Checkpoint:
         self.path.unlink(missing_ok=True)
         for left in self.path.parent.glob(f".{self.path.name}.*"):
             left.unlink(missing_ok=True)
+
+
+def check_checkpoint(path: Path, processes: int) -> None:
+    """Raise `RequestError` if a training that was killed cannot go on with so many processes.
+
+    Each has a random state of its own and, with asynchronous statistics, running statistics; and what a
+    batch norm sees of a batch depends on how many there are. A run that changed its number half-way would
+    end in the record of neither.
+    """
+    saved = Checkpoint(path).load(look=True) if path.exists() else None
+    if saved is not None:
+        _check_processes(saved, path, processes)
+
+
+def saved_for(checkpoint: Checkpoint, total: int, processes: int) -> dict[str, Any] | None:
+    """What a training of ``total`` steps goes on from; None if there is nothing, or of another length.
+
+    Raises:
+        RequestError: as from `check_checkpoint`.
+    """
+    saved = checkpoint.load()
+    if saved is None or saved["total"] != total:  # of other data: it would not be this training
+        return None
+    _check_processes(saved, checkpoint.path, processes)
+    return saved
+
+
+def _check_processes(saved: Mapping[str, Any], path: Path, processes: int) -> None:
+    written = len(saved["processes"])
+    if written != processes:
+        raise RequestError(
+            f"{path} holds a run of {written} process{'es' * (written > 1)} that was interrupted, and it cannot go on "
+            f"with {processes}; give --devices (and --nodes) as before, or remove the file to begin anew"
+        )

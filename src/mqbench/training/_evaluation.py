@@ -38,10 +38,16 @@ def predictions(
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     for pick, (x, _) in zip(picks, split.batches(picks, device=device), strict=True):
-        found[pick] = model(x).argmax(1).cpu()
+        found[pick] = model(in_type_of(model, x)).argmax(1).cpu()
     for module, mode in modes:
         module.training = mode
     return found
+
+
+def in_type_of(model: nn.Module, x: Tensor) -> Tensor:
+    """Images in the floating type of a network's parameters (float64 where it was trained in that)."""
+    kind = next((p.dtype for p in model.parameters() if p.is_floating_point()), x.dtype)
+    return x.to(kind)
 
 
 def accuracy(predicted: Tensor, split: Split) -> float:

@@ -17,7 +17,7 @@ from mqbench.record import CurvePoint
 from mqbench.training import _divergence as divergence
 from mqbench.training._batches import BatchPlan
 from mqbench.training._board import Board
-from mqbench.training._checkpoint import Checkpoint
+from mqbench.training._checkpoint import Checkpoint, saved_for
 from mqbench.training._evaluation import evaluate, some_images
 from mqbench.training._memory import keep_freed_memory
 from mqbench.training._monitor import Monitor
@@ -75,7 +75,7 @@ def train(
         progress: called with (steps done, steps).
 
     Raises:
-        RequestError: a global batch that the processes cannot make up.
+        RequestError: a global batch that the processes cannot make up, or a checkpoint of another number of them.
         StoreError: the checkpoint cannot be written.
     """
     if recipe.epochs == 0 and steps is None:  # nothing to cut into batches: any number of images will do
@@ -105,7 +105,7 @@ class _Loop:
         self.model, self.splits, self.recipe, self.fabric = model, splits, recipe, fabric
         self.seed, self.sync_bn = seed, sync_bn
         self.plan = BatchPlan.of(len(splits.train), recipe, fabric.world_size, seed)
-        self.total = recipe.epochs * self.plan.steps if steps is None else steps
+        self.total = self.plan.total(recipe.epochs, steps)
         self.epochs = math.ceil(self.total / self.plan.steps)
         self.warmup = warmup_steps(self.total, self.plan.steps, recipe)
         self.compute = compute
@@ -132,7 +132,7 @@ class _Loop:
         self.optimizer = optimizer_of(self.model, self.recipe, quantizer_weight_decay)
         module: Any = torch.compile(self.model) if self.compute.compile else self.model
         self.module, self.stepper = self.fabric.setup(module, self.optimizer)
-        saved = checkpoint.load() if checkpoint is not None else None
+        saved = saved_for(checkpoint, self.total, self.plan.processes) if checkpoint is not None else None
         if saved is not None:
             restore(self, saved)
         if self.fabric.global_rank:

@@ -13,6 +13,7 @@ from mqbench.algorithms._levels import LevelQuantizer
 from mqbench.preparation import quantizers
 from mqbench.quantizer import FakeQuantize
 from mqbench.training._board import Board
+from mqbench.training._evaluation import in_type_of
 
 CURVE, RANGES, HISTOGRAMS = "curve.parquet", "quantizers.parquet", "histograms.safetensors"
 EMA = 0.3  # the share of the old value (paper appendix B.1)
@@ -105,7 +106,7 @@ def histograms(model: nn.Module, images: Tensor) -> dict[str, Tensor]:
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     with _looking_at(named, lambda name, x: found.update(_histogram(name, x))):
-        model(images)
+        model(in_type_of(model, images))
     for module, mode in modes:
         module.training = mode
     for name, fq in named.items():

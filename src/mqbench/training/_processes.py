@@ -1,6 +1,7 @@
 """Processes that train together: how they start, and batch statistics that are theirs in common."""
 
 import logging
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from inspect import signature
@@ -18,6 +19,7 @@ from torch.nn import functional as F
 from torch.nn.parallel import DistributedDataParallel
 from torch.overrides import TorchFunctionMode
 
+from mqbench import errors
 from mqbench.compute import Compute, processes_outside, started_outside
 from mqbench.errors import MQBenchError, RequestError
 from mqbench.folding._statistics import joint_statistics
@@ -39,8 +41,8 @@ def launch(compute: Compute, work: Callable[..., T], *arguments: Any) -> T:
     them already; several machines must be started that way.
 
     Raises:
-        RequestError: as from `fabric_of`.
-        MQBenchError: a spawned process failed.
+        RequestError: as from `fabric_of`, or from a spawned process.
+        MQBenchError: a spawned process failed otherwise.
     """
     fabric = fabric_of(compute)
     if compute.processes == 1:
@@ -51,8 +53,16 @@ def launch(compute: Compute, work: Callable[..., T], *arguments: Any) -> T:
     except (
         ProcessRaisedException
     ) as error:  # with the traceback of the process, of which the last line says why
-        reason = str(error).strip().rpartition("\n")[2]
-        raise MQBenchError(f"process {error.error_index} of the run failed: {reason}") from error
+        raise failure(error.error_index, str(error).strip().rpartition("\n")[2]) from error
+
+
+def failure(process: int, reason: str) -> MQBenchError:
+    """What a spawned process has raised; a refused request is one however many processes have refused it."""
+    kind, _, said = reason.partition(": ")
+    found = getattr(errors, kind.removeprefix(f"{errors.__name__}."), None)
+    if isinstance(found, type) and issubclass(found, RequestError):
+        return RequestError(said)
+    return MQBenchError(f"process {process} of the run failed: {reason}")
 
 
 def fabric_of(compute: Compute) -> Fabric:
@@ -94,12 +104,14 @@ def fabric_of(compute: Compute) -> Fabric:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Inside, Fabric does not tell the terminal what it was asked for."""
+    """Inside, Fabric does not tell the terminal what it was asked for, or what it would do in its place."""
     logger = logging.getLogger("lightning_fabric")
     before = logger.level
     logger.setLevel(logging.WARNING)
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*AMP with fp16 is not supported")  # refused below
+            yield
     finally:
         logger.setLevel(before)
 

@@ -42,9 +42,7 @@ def state_of(loop: "_Loop", extra: str) -> dict[str, Any]:
 
 
 def restore(loop: "_Loop", state: dict[str, Any]) -> None:
-    """Go on from `state_of` the same training on the same number of processes; another one's is left alone."""
-    if state["total"] != loop.total or len(state["processes"]) != loop.plan.processes:
-        return
+    """Go on from `state_of` the same training on the same number of processes."""
     loop.model.load_state_dict(state["model"])
     loop.optimizer.load_state_dict(state["optimizer"])
     own = state["processes"][loop.fabric.global_rank]

@@ -1,0 +1,66 @@
+"""A command killed (SIGKILL) again and again, each time at another place, that goes on: says what came of each."""
+
+import os
+import signal
+import sys
+from collections.abc import Callable
+from importlib import import_module
+from itertools import count
+from typing import Any
+
+import torch  # noqa: F401  before the forks, so that it is imported once
+
+from mqbench import cli
+
+# what is being done, the function at whose call of that number it happens, and whether its work is done then
+PLACES = (
+    ("calibrating", "mqbench.calibration:_pause", 1, True),
+    ("evaluating the calibrated network", "mqbench.runner:predictions", 1, True),
+    ("in the middle of an epoch", "mqbench.training._loop:_Loop._backward", 5, True),
+    ("looking in the middle of an epoch", "mqbench.training._evaluation:predictions", 1, True),
+    ("writing a checkpoint", "torch:save", 3, True),
+    ("evaluating after an epoch", "mqbench.training._evaluation:predictions", 2, True),
+    ("before the checkpoint of the epoch", "mqbench.training._divergence:is_dead", 1, False),
+    ("between two epochs", "mqbench.training._loop:_Loop._epoch", 2, False),
+    ("evaluating at the end", "mqbench.training._evaluation:predictions", 3, True),
+    ("writing the record", "mqbench.record_file:sync", 1, False),
+    ("the record is in its place", "mqbench.store:_moved", 1, True),
+)
+
+
+def arm(target: str, calls: int, done: bool) -> None:
+    """Make this process die at a call of a function, before or after what it does."""
+    module, _, path = target.partition(":")
+    *owners, name = path.split(".")
+    owner: Any = import_module(module)
+    for part in owners:
+        owner = getattr(owner, part)
+    real: Callable[..., Any] = getattr(owner, name)
+    number = count(1)
+
+    def armed(*arguments: Any, **options: Any) -> Any:
+        last = next(number) == calls
+        if last and not done:
+            os.kill(os.getpid(), signal.SIGKILL)
+        result = real(*arguments, **options)
+        if last:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return result
+
+    setattr(owner, name, armed)
+
+
+def outcome(command: list[str], *target: Any) -> int:
+    """What a command ends with in a process of its own: its exit code, or minus the signal that killed it."""
+    child = os.fork()
+    if child == 0:
+        if target:
+            arm(*target)
+        os._exit(cli.main(command))
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+if __name__ == "__main__":
+    for name, *target in PLACES:
+        print(f"{name}: {outcome(sys.argv[1:], *target)}", flush=True)
+    print(f"undisturbed: {outcome(sys.argv[1:])}", flush=True)
