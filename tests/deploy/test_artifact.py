@@ -1,6 +1,8 @@
 """Artifacts: a folder that proves itself, and says what is wrong with it."""
 
 import json
+import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +10,7 @@ import pytest
 import torch
 
 from deployed import converted
+from mqbench.deploy import certificate as certificates
 from mqbench.deploy.artifact import Request, make, open_again, verify_again
 from mqbench.deploy.certificate import Certificate, sha256
 from mqbench.deploy.lowering import lower
@@ -19,8 +22,24 @@ from networks import images
 pytest.importorskip("onnxruntime")
 
 
-def artifact(folder: Path, backend: str = "fbgemm", **request: Any) -> Certificate:
-    program = lower(converted("basic", backend))
+class FloatLayer(torch.nn.Module):
+    """Two convolutions, concatenated on one grid: one of them stays float if it is skipped."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.left, self.right = torch.nn.Conv2d(3, 8, 3), torch.nn.Conv2d(3, 8, 3)
+        self.head = torch.nn.Conv2d(16, 10, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        both = torch.cat([torch.relu(self.left(x)), self.right(x)], 1)
+        return self.head(both).mean((2, 3))
+
+
+def artifact(
+    folder: Path, backend: str = "fbgemm", net: Any = "basic", skip: Sequence[str] = (), **request: Any
+) -> Certificate:
+    program = lower(converted(net, backend, skip=skip))
     x = images(6, seed=8)
     return make(
         program,
@@ -56,8 +75,10 @@ def test_it_is_verified_again_by_itself(tmp_path: Path) -> None:
     artifact(tmp_path / "out")
     agreement, missed = verify_again(tmp_path / "out")
     assert (agreement.exact_fraction, agreement.images, missed) == (1.0, 2, [])
-    _, missed = verify_again(tmp_path / "out", require="exact=1,steps=0,drop=0")
+    _, missed = verify_again(tmp_path / "out", require="exact=1,steps=0")
     assert missed == []
+    with pytest.raises(RequestError, match="drop asks for accuracy, and these images have no labels"):
+        verify_again(tmp_path / "out", require="drop=0.5")
 
 
 def test_channels_that_a_file_rescales_are_named_where_the_engine_needs_no_such_thing(tmp_path: Path) -> None:
@@ -117,11 +138,30 @@ def test_the_certificate_is_guarded(tmp_path: Path) -> None:
         open_again(tmp_path / "out")
 
 
+def test_the_page_is_guarded(tmp_path: Path) -> None:
+    artifact(tmp_path / "out")
+    path = tmp_path / "out" / "certificate.md"
+    path.write_text(path.read_text().replace("Passed", "Surpassed"))
+    with pytest.raises(RequestError, match=r"certificate\.md is not the page of its certificate"):
+        open_again(tmp_path / "out")
+    path.unlink()
+    with pytest.raises(RequestError, match=r"certificate\.md cannot be read"):
+        open_again(tmp_path / "out")
+
+
+def test_a_certificate_without_files_is_refused(tmp_path: Path) -> None:
+    artifact(tmp_path / "out")
+    path = tmp_path / "out" / "certificate.json"
+    certificate = certificates.read(path)
+    del certificate["files"]
+    certificates.write(certificate, path)
+    with pytest.raises(RequestError, match="does not say which files"):
+        open_again(tmp_path / "out")
+
+
 def test_another_computation_is_noticed(tmp_path: Path) -> None:
     artifact(tmp_path / "out")
     path = tmp_path / "out" / "certificate.json"
-    from mqbench.deploy import certificate as certificates
-
     changed = certificates.read(path)
     changed["sample"]["reference"] = "0" * 64
     certificates.write(changed, path)
@@ -130,12 +170,23 @@ def test_another_computation_is_noticed(tmp_path: Path) -> None:
 
 
 def test_a_bar_that_is_missed_says_where(tmp_path: Path) -> None:
-    certificate = artifact(tmp_path / "out", require="exact=1.1")
-    assert certificate["missed"][0] == (
-        "x.quantize (quantize): 1.000000 of 2592 integers equal on the engine's own inputs, 1.1 required"
+    certificate = artifact(tmp_path / "out", net=FloatLayer(), skip=["left"])
+    assert re.match(
+        r"left\.quantize \(quantize\): 0\.9\d+ of 4800 integers equal on the engine's own inputs, 0\.999 required",
+        certificate["missed"][0],
     )
-    assert "**Missed.** x.quantize" in (tmp_path / "out" / "certificate.md").read_text()
+    assert "**Missed.** left.quantize" in (tmp_path / "out" / "certificate.md").read_text()
     assert json.loads((tmp_path / "out" / "certificate.json").read_text())["missed"] == certificate["missed"]
+
+
+def test_a_float_layer_that_the_optimizer_quantizes_is_named_and_cured(tmp_path: Path) -> None:
+    certificate = artifact(tmp_path / "out", net=FloatLayer(), skip=["left"], cure=True)
+    assert certificate["missed"] == []
+    assert certificate["network"]["cured"] == ("float layers quantized: without=WeightBiasQuantization",)
+    assert verify_again(tmp_path / "out")[1] == []
+    uncured = artifact(tmp_path / "uncured", net=FloatLayer(), skip=["left"])
+    (note,) = [note for note in uncured["notes"] if note.startswith("float layers quantized")]
+    assert "concerns left; cure: the option without=WeightBiasQuantization" in note
 
 
 def program(backend: str) -> Program:
@@ -148,6 +199,9 @@ def test_bars() -> None:
     assert Requirement.parse("auto", program("fbgemm")) == Requirement.parse("exact")
     assert Requirement.parse("auto", program("tensorrt")) == Requirement(exact=0.999, steps=1)
     assert Requirement.parse("steps=2, drop=0.5") == Requirement(steps=2, drop=0.5)
+    for outside in ("exact=1.5", "free=-1", "flips=-1", "drop=-50", "exact=nan"):
+        with pytest.raises(RequestError, match=r"in a requirement must be (from 0 to 1|0 or more), got"):
+            Requirement.parse(outside)
     for wrong in ("perfect", "steps=much", "steps", "speed=1", ""):
         with pytest.raises(
             RequestError, match="require must be one of auto, exact, one-step, none, or NAME=NUMBER"

@@ -93,7 +93,7 @@ def test_what_the_engine_ran_is_told() -> None:
     plain = mqbench.verify(converted("basic", "fbgemm"), [images()], options={"optimization": "none"})
     assert plain.precision("stem.0") == "float"  # nothing is fused: the file's own nodes run
     assert plain.version == found.version
-    assert plain.options == {"optimization": "none"}
+    assert plain.options == {"optimization": "none", "without": ""}
 
 
 def test_labels_give_accuracies() -> None:

@@ -164,6 +164,7 @@ def open_again(folder: Path) -> tuple[Program, list[Tensor], Certificate]:
     """
     certificate = certificates.read(folder / certificates.NAME)
     certificates.check_files(certificate, folder)
+    _check_page(certificate, folder / certificates.PAGE)
     program = program_file.load(folder / NETWORK)
     try:
         tensors = load_tensors((folder / SAMPLE).read_bytes())
@@ -171,6 +172,16 @@ def open_again(folder: Path) -> tuple[Program, list[Tensor], Certificate]:
     except (OSError, SafetensorError, KeyError) as error:
         raise RequestError(f"{folder / SAMPLE} is damaged: {error}") from None
     return program, sample, certificate
+
+
+def _check_page(certificate: Certificate, path: Path) -> None:
+    """The page says what the certificate says, and nothing else."""
+    try:
+        said = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise RequestError(f"{path} cannot be read: {error}") from None
+    if said != page(certificate):
+        raise RequestError(f"{path} is not the page of its certificate: it was changed")
 
 
 def verify_again(
@@ -188,6 +199,7 @@ def verify_again(
         RequestError: as `open_again`, or the integer reference computes something else on this machine.
     """
     program, sample, certificate = open_again(folder)
+    Requirement.parse(require, program).check_without_labels()
     certified = certificate["engine"]
     name = runtime or certified["runtime"]
     engine: Runtime = runtimes[name]  # type: ignore[index]

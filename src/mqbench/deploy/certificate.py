@@ -94,7 +94,10 @@ def check_files(certificate: Certificate, folder: Path) -> None:
     Raises:
         RequestError: a file is missing or has changed.
     """
-    for name, digest in certificate["files"].items():
+    files = certificate.get("files")
+    if not isinstance(files, dict):
+        raise RequestError(f"{folder / NAME} does not say which files were certified")
+    for name, digest in files.items():
         path = folder / name
         if not path.is_file():
             raise RequestError(f"{path} is missing")

@@ -141,6 +141,10 @@ class Evaluator(nn.Module, ABC):
         if len(inputs) != len(names):
             raise RequestError(f"the network takes {len(names)} input tensors, got {len(inputs)}")
         for name, x in zip(names, inputs, strict=True):
+            if not isinstance(x, Tensor):
+                raise RequestError(f"input {name} must be a tensor, got {type(x).__name__}")
+            if x.is_floating_point() and not bool(x.isfinite().all()):
+                raise RequestError(f"input {name} must be finite, got NaN or infinity")
             shape = self.program.values[name].shape
             fits = x.dim() == len(shape) and all(n in (None, m) for n, m in zip(shape, x.shape, strict=True))
             if not fits:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from math import inf
 
 from mqbench.deploy.agreement import Agreement, Match
 from mqbench.deploy.program import Program
@@ -57,11 +58,27 @@ class Requirement:
                     f"require must be one of {', '.join(['auto', *_NAMED])}, or NAME=NUMBER of {names} with commas "
                     f"between them, got {text!r}"
                 ) from None
+        for name, number in values.items():
+            most = 1 if name in ("exact", "free") else inf
+            if not 0 <= number <= most:
+                allowed = "from 0 to 1" if most == 1 else "0 or more"
+                raise RequestError(f"{name} in a requirement must be {allowed}, got {number:g}")
         return cls(**values)  # type: ignore[arg-type]
 
     def missed(self, agreement: Agreement, accuracy: Mapping[str, float]) -> list[str]:
-        """Sentences that say where the bar is missed; empty if it is passed."""
+        """Sentences that say where the bar is missed; empty if it is passed.
+
+        Raises:
+            RequestError: the bar is one of accuracy, which was not measured.
+        """
+        if not {"simulated", "engine"} <= accuracy.keys():
+            self.check_without_labels()
         return [*self._layers(agreement), *self._network(agreement, accuracy)]
+
+    def check_without_labels(self) -> None:
+        """Raise `RequestError` if the bar is one of accuracy."""
+        if self.drop is not None:
+            raise RequestError("drop asks for accuracy, and these images have no labels")
 
     def _layers(self, agreement: Agreement) -> list[str]:
         said = []
@@ -88,8 +105,7 @@ class Requirement:
             )
         if self.flips is not None and agreement.top1_flips > self.flips:
             said.append(f"{agreement.top1_flips} images change their class, {self.flips} allowed")
-        lost = accuracy.get("simulated", 0.0) - accuracy.get("engine", 0.0)
-        if self.drop is not None and lost > self.drop:
+        if self.drop is not None and (lost := accuracy["simulated"] - accuracy["engine"]) > self.drop:
             said.append(f"the engine loses {lost:.2f} points of accuracy, {self.drop:g} allowed")
         return said
 

@@ -13,7 +13,7 @@ from mqbench.deploy import forms
 from mqbench.deploy.arithmetic import Arithmetic
 from mqbench.deploy.forms._base import Form
 from mqbench.deploy.onnx_file import read, watch
-from mqbench.deploy.program import Operation, Program
+from mqbench.deploy.program import Dequantize, Float, Operation, Program, Quantize
 from mqbench.deploy.runtimes._base import Fault, Node, Runtime, Session
 from mqbench.errors import RequestError
 
@@ -45,6 +45,8 @@ _MOVE = frozenset(
         "Clip",
     ]
 )
+_FLOAT_LAYERS = {f"float {name}" for name in ("conv1d", "conv2d", "conv3d", "linear")}
+_FLOAT_CLIPS = {f"float {name}" for name in ("relu", "relu6", "hardtanh", "clamp")}
 _INTEGER = re.compile(r"QLinear|QGemm|MatMulInteger|ConvInteger|QAttention|DynamicQuantize")
 # behind an operation's name: what the writer and the optimizer append
 _SUFFIX = re.compile(r"(_token_\d+|_nhwc\w*|_out\d+|/\w+|\.(real|unclipped|clipped|kept|flat|flat_out))+$")
@@ -90,7 +92,12 @@ class OnnxSession(Session):
         if dump is not None:
             chosen.optimized_model_filepath = str(dump)
         try:
-            return self._engine.InferenceSession(self._bytes, chosen, providers=["CPUExecutionProvider"])
+            return self._engine.InferenceSession(
+                self._bytes,
+                chosen,
+                providers=["CPUExecutionProvider"],
+                disabled_optimizers=[name for name in str(self._options["without"]).split("+") if name],
+            )
         except Exception as error:  # the engine raises classes of its own for whatever it refuses
             reason = str(error).strip().partition("\n")[0]
             raise RequestError(f"onnxruntime refuses the file: {reason}") from error
@@ -167,6 +174,23 @@ def _saturating(program: Program) -> list[str]:
     return [layer.name for layer in program.layers() if layer.weight.scheme.bits == 8] if not _vnni() else []
 
 
+def _float_between_quantizers(program: Program) -> list[str]:
+    """Layers that stay float, whose input was dequantized and whose output, maybe behind a ReLU, is quantized."""
+    made = {op.name: op for op in program.operations}
+    readers = program.readers()
+    found = []
+    for op in program.operations:
+        if not isinstance(op, Float) or op.kind not in _FLOAT_LAYERS:
+            continue
+        behind = readers[op.name]
+        if len(behind) == 1 and behind[0].kind in _FLOAT_CLIPS:
+            behind = readers[behind[0].name]
+        source = made.get(op.inputs[0])
+        if isinstance(source, Dequantize) and any(isinstance(reader, Quantize) for reader in behind):
+            found.append(op.name)
+    return found
+
+
 def _vnni() -> bool:
     try:
         flags = Path("/proc/cpuinfo").read_text(encoding="utf-8")
@@ -182,8 +206,16 @@ RUNTIME = Runtime(
     form=FORM,
     arithmetic=Arithmetic(),
     open=OnnxSession,
-    options={"optimization": "all"},
+    options={"optimization": "all", "without": ""},  # names of optimizers, with + between them
     faults=(
+        Fault(
+            name="float layers quantized",
+            about="the optimizer turns weights and bias of a float layer between a dequantizer and a quantizer into "
+            "8-bit integers: the layer is not float any more",
+            cure="the option without=WeightBiasQuantization (in a session of one's own: disabled_optimizers)",
+            concerns=_float_between_quantizers,
+            options={"without": "WeightBiasQuantization"},
+        ),
         Fault(
             name="16-bit saturation",
             about="x86 CPUs without VNNI add pairs of uint8 x int8 products in 16 bits, which saturate",
