@@ -20,7 +20,7 @@ class Requirement:
         free: the same for integer reference and engine each running on its own, over all tensors: least
             fraction of equal integers.
         flips: images whose top-1 class differs between integer reference and engine.
-        drop: points of top-1 that the engine may lose against the simulation.
+        drop: points of top-1 that the engine may lose against the simulation; below 0 it must gain.
     """
 
     exact: float | None = None
@@ -59,9 +59,9 @@ class Requirement:
                     f"between them, got {text!r}"
                 ) from None
         for name, number in values.items():
-            most = 1 if name in ("exact", "free") else inf
-            if not 0 <= number <= most:
-                allowed = "from 0 to 1" if most == 1 else "0 or more"
+            least, most = (-inf, inf) if name == "drop" else (0, 1 if name in ("exact", "free") else inf)
+            if not least <= number <= most:
+                allowed = "from 0 to 1" if most == 1 else "0 or more" if least == 0 else "a number"
                 raise RequestError(f"{name} in a requirement must be {allowed}, got {number:g}")
         return cls(**values)  # type: ignore[arg-type]
 
