@@ -23,7 +23,7 @@ from mqbench.commands._options import (
 )
 from mqbench.commands._print import print_json, show_costs, show_study
 from mqbench.compute import Compute, is_main_process
-from mqbench.record import Record
+from mqbench.record import Record, Setting
 from mqbench.store import Store
 from mqbench.study import Study
 from mqbench.sweep import check_names, executor_of, plan, stream, sweep
@@ -127,11 +127,15 @@ def _plan(asked: Study, store: Store, *, data: str | None, compute: Compute, as_
     missing = [setting for setting in runs if not store.exists() or store.get(setting) is None]
     validate(missing, data, compute, need_data=False)
     console = Console(stderr=True, highlight=False)
-    costs = []
     with console.status("measuring") as status:
-        costs = estimate(
-            missing, data=data, compute=compute, progress=lambda s: status.update(f"measuring {s}")
-        )
+
+        def tell(setting: Setting) -> None:
+            if console.is_terminal:
+                status.update(f"measuring {setting}")
+            elif not as_json:
+                console.print(f"measuring {setting}", soft_wrap=True)
+
+        costs = estimate(missing, data=data, compute=compute, progress=tell)
     if as_json:
         listed = [
             {**asdict(cost), "setting": cost.setting.model_dump(mode="json"), "seconds": cost.seconds}
