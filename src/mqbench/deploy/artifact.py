@@ -199,10 +199,11 @@ def verify_again(
         RequestError: as `open_again`, or the integer reference computes something else on this machine.
     """
     program, sample, certificate = open_again(folder)
-    Requirement.parse(require, program).check_without_labels()
     certified = certificate["engine"]
     name = runtime or certified["runtime"]
     engine: Runtime = runtimes[name]  # type: ignore[index]
+    requirement = Requirement.parse(require, program, exact_engine=not engine.one_step)
+    requirement.check_without_labels()
     same = name == certified["runtime"]
     if same and _fingerprint(program, engine, sample) != certificate["sample"]["reference"]:
         raise RequestError("the integer reference gives another output here than where it was certified")
@@ -214,7 +215,6 @@ def verify_again(
         threads=threads or certified["threads"],
         options=certified["options"] if same else None,
     )
-    requirement = Requirement.parse(require, program, exact_engine=not engine.one_step)
     return agreement, requirement.missed(agreement, {})
 
 
