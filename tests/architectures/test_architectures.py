@@ -117,6 +117,10 @@ def test_a_users_factory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
         "def wrong(): return 7\n"
         "class Aux(nn.Linear):\n"
         "    def forward(self, x): return (super().forward(x), x) if self.training else super().forward(x)\n"
+        "class Named(nn.Linear):\n"
+        "    def forward(self, x): return {'loss': x.mean(), 'logits': super().forward(x)}\n"
+        "def named(num_classes): return nn.Sequential(nn.Flatten(), Named(4, num_classes))\n"
+        "network = nn.Linear(4, 3)\n"
         "def auxiliary(num_classes): return nn.Sequential(nn.Flatten(), Aux(4, num_classes))\n"
     )
     monkeypatch.chdir(tmp_path)  # the working directory counts, wherever Python was started from
@@ -126,9 +130,10 @@ def test_a_users_factory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     assert mqbench.architectures["my_nets:plain"].build(9, 1)(x).shape == (2, 3)
     assert mqbench.architectures["my_nets:sized"].build(9, 1)(x).shape == (2, 9)
     assert mqbench.architectures["my_nets:auxiliary"].build(9, 1).train()(x).shape == (2, 9)
+    assert mqbench.architectures["my_nets:named"].build(9, 1)(x).shape == (2, 9)
     with pytest.raises(RequestError, match="gave a int"):
         mqbench.architectures["my_nets:wrong"].build(9, 1)
-    for name in ("my_nets:none", "no_such_module:x"):
+    for name in ("my_nets:none", "my_nets:network", "no_such_module:x"):
         with pytest.raises(RequestError, match="cannot use architecture"):
             mqbench.architectures[name]
 

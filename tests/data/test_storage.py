@@ -83,6 +83,7 @@ def test_an_image_tree(tmp_path: Path) -> None:
     """Classes in the order of their names, files that are no images or have no class left out."""
     folder = tiny.tree(tmp_path / "tree", {"train": ["n02", "n01", "n10"], "val": ["n10", "n01", "n02"]})
     (folder / "train" / "n01" / "notes.txt").write_text("none")
+    (folder / "train" / "n01" / "._n01_0.JPEG").write_bytes(b"of macOS")
     (folder / "val" / "stray.JPEG").write_bytes((folder / "val" / "n01" / "n01_0.JPEG").read_bytes())
     splits = opened("folder:tree", tmp_path, Preprocessing(size=32))
     assert (len(splits.train), len(splits.test), splits.classes) == (9, 9, 3)
@@ -104,6 +105,21 @@ def test_columns_that_are_given(tmp_path: Path) -> None:
         "folder:set?label=lable", tmp_path
     )
     assert "'fine_label' of" in refused_at_the_door("folder:set?image=fine_label&label=fine_label", tmp_path)
+
+
+@pytest.mark.parametrize("option", ["", "?label=breed"])
+def test_labels_that_are_names(tmp_path: Path, option: str) -> None:
+    """Classes of a column of text are numbered in the order of their names; other text is no label unasked."""
+    columns: dict[str, Any] = {option[7:] or "label": lambda row: "cba"[row % 3], "text": str}
+    tiny.repository(tmp_path / "set", counts=COUNTS, **columns)
+    splits = opened(f"folder:set{option}", tmp_path)
+    assert splits.classes == 3
+    assert next(splits.test.batches(splits.test.in_order(3)))[1].tolist() == [2, 1, 0]
+    tiny.repository(
+        tmp_path / "set", counts={"test": 2}, **(columns | {next(iter(columns)): lambda row: "abz"[row + 1]})
+    )
+    assert "row 1 of test of" in (said := refused_at_the_door(f"folder:set{option}", tmp_path, DataError))
+    assert "is of class 'z', which training lacks" in said
 
 
 def test_hidden_labels_of_a_test_split(tmp_path: Path) -> None:

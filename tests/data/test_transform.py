@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import tiny
 import torch
+from PIL import Image
 from torchvision import transforms
 from torchvision.transforms import InterpolationMode
 
@@ -58,6 +59,18 @@ def test_every_mode_becomes_what_the_network_takes(mode: str) -> None:
     grey = replace(small, mean=(0.5,), std=(0.25,))
     assert np.array_equal(small.fit(image), np.asarray(image.convert("RGB")).transpose(2, 0, 1))
     assert np.array_equal(grey.fit(image), np.asarray(image.convert("L"))[None])
+
+
+def test_images_of_sixteen_bits_keep_their_shades() -> None:
+    levels = np.linspace(0, 65535, 32 * 32).astype(np.uint16).reshape(32, 32)
+    fitted = replace(IMAGENET, size=32, crop=1.0).fit(Image.fromarray(levels))
+    assert np.array_equal(fitted, np.broadcast_to(levels // 256, (3, 32, 32)))
+
+
+def test_grey_images_become_rgb_for_a_network_of_colours() -> None:
+    grey = replace(IMAGENET, mean=(0.5,), std=(0.25,))
+    changed = grey.changed(Preprocessing(mean=(0.4, 0.5, 0.6)))
+    assert (changed.channels, changed.std) == (3, (0.25, 0.25, 0.25))
 
 
 def test_normalisation_does_not_depend_on_the_place_in_the_batch() -> None:

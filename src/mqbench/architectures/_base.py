@@ -1,6 +1,6 @@
 """What an architecture is: a builder, and the training recipes that every algorithm shares."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from torch import nn
@@ -80,7 +80,9 @@ MOBILE_FLOAT_RECIPE = replace(MOBILE_RECIPE, learning_rate=0.1, weight_decay=4e-
 
 
 def main_output(model: nn.Module, inputs: object, output: object) -> object:
-    """A forward hook: of several outputs (auxiliary heads in training) only the first, the logits, counts."""
-    while isinstance(output, (tuple, list)) and output:
+    """A forward hook: of several outputs (auxiliary heads in training) only the logits count, else the first."""
+    while isinstance(output, (tuple, list, Mapping)) and output:
+        if isinstance(output, Mapping):  # as the models of Hugging Face's transformers give them
+            output = [output.get("logits", next(iter(output.values())))]
         output = output[0]
     return output

@@ -27,6 +27,8 @@ def named_architecture(name: str) -> Architecture:
     try:
         factory: Callable[..., nn.Module] = getattr(import_module(module_name), attribute)
         accepted = signature(factory).parameters
+        if isinstance(factory, nn.Module):
+            raise TypeError("it is a network; give a function or class that makes one")
     except (ImportError, AttributeError, TypeError, ValueError) as error:
         raise RequestError(f"cannot use architecture {name!r}: {error}") from None
     anything = any(p.kind is p.VAR_KEYWORD for p in accepted.values())

@@ -27,7 +27,16 @@ def stored_splits(source: Source, *, image: str | None = None, label: str | None
     features: Mapping[str, Any] = _split(source, tables, (TRAIN,), None)[1].features
     with datasets_library() as library:
         image = _column(source, "image", features, image, lambda f: _is_image(f, library))
-        label = _column(source, "label", features, label, lambda f: _is_label(f, library))
+        named = label is not None
+        label = _column(
+            source,
+            "label",
+            features,
+            label,
+            lambda f: _is_label(f, library) or (named and _is_text(f)),
+            _is_text,
+        )
+        classes: list[str] | None = None  # of a column of names, in the order of names
         parts = []
         for names in ((TRAIN,), TESTS):
             name, table = _split(source, tables, names, label)
@@ -35,7 +44,10 @@ def stored_splits(source: Source, *, image: str | None = None, label: str | None
             if missing:
                 raise RequestError(f"split {name!r} of {source.name} has no column {missing[0]!r}")
             rows = table.select_columns([image, label]).cast_column(image, library.Image(decode=False))
-            parts.append(Stored(f"{name} of {source.name}", rows.with_format("arrow"), image, label))
+            if classes is None and _is_text(features[label]):
+                classes = sorted(value for value in rows.unique(label) if value is not None)
+            arrow = rows.with_format("arrow")
+            parts.append(Stored(f"{name} of {source.name}", arrow, image, label, classes))
     return StoredSplits(parts[0], parts[1], _classes(source, parts[0], parts[1]))
 
 
@@ -55,6 +67,8 @@ def _hidden(table: Any, label: str | None) -> bool:
     if label is None or label not in table.features:
         return False
     compute: Any = import_module("pyarrow.compute")
+    if _is_text(table.features[label]):
+        return False
     largest = compute.max(table.select_columns([label]).with_format("arrow")[:][label]).as_py()
     return largest is not None and largest < 0
 
@@ -65,8 +79,12 @@ def _column(
     features: Mapping[str, Any],
     given: str | None,
     fits: Callable[[Any], bool],
+    by_name: Callable[[Any], bool] = lambda feature: False,
 ) -> str:
-    """The column that was given, the only one that fits, or the one among several that is named ``kind``."""
+    """The column that was given, the only one that fits, or the one among several that is named ``kind``.
+
+    Where none fits, the column named ``kind`` will do if ``by_name`` says so of it.
+    """
     columns = ", ".join(features)
     if given is not None:
         if given not in features:
@@ -77,6 +95,8 @@ def _column(
     fitting = [name for name, feature in features.items() if fits(feature)]
     if len(fitting) == 1 or kind in fitting:
         return kind if kind in fitting else fitting[0]
+    if not fitting and kind in features and by_name(features[kind]):
+        return kind
     if not fitting:
         raise RequestError(f"{source.name} has no {kind} column; its columns: {columns}")
     raise RequestError(
@@ -98,9 +118,14 @@ def _is_label(feature: Any, library: Any) -> bool:
     return isinstance(feature, library.Value) and feature.dtype.startswith(("int", "uint", "bool"))
 
 
+def _is_text(feature: Any) -> bool:
+    """Names of classes, if the column holds labels: many other columns are of text."""
+    return getattr(feature, "dtype", None) in ("string", "large_string")
+
+
 def _classes(source: Source, train: Stored, test: Stored) -> int:
     """Number of classes; those of both splits must be the same."""
-    named = [getattr(part.rows.features[part.label], "names", None) for part in (train, test)]
+    named = [part.classes or getattr(part.rows.features[part.label], "names", None) for part in (train, test)]
     if named[0] and named[1] and named[0] != named[1]:
         only = sorted(set(named[0]) ^ set(named[1])) or ["their order"]
         raise RequestError(

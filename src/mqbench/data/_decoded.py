@@ -20,7 +20,7 @@ from mqbench.data._transform import Transform
 from mqbench.errors import RequestError
 
 Histogram = NDArray[np.int64]
-FORMAT = 1  # of the files; another number leaves old ones alone
+FORMAT = 2  # of the files and pixels; another number leaves old ones alone
 _CHUNK = 1024  # images read at a time
 _META = "meta.json"
 _PARTS = ("train", "test")

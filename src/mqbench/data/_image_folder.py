@@ -75,10 +75,12 @@ class ImageFolder:
 
 
 def _walk(folder: Path, relative: str, depth: int) -> Iterator[tuple[str, int]]:
-    """Images below a folder; those that lie directly in a split have no class and are left out."""
+    """Images below a folder; hidden files, and those that lie directly in a split, have no class and are left out."""
     with os.scandir(folder) as entries:
         for entry in entries:
             path = f"{relative}/{entry.name}"
+            if entry.name.startswith("."):  # such as the ._NAME.JPEG that macOS leaves in archives
+                continue
             if entry.is_dir():
                 yield from _walk(Path(entry.path), path, depth + 1)
             elif depth and entry.name.lower().endswith(SUFFIXES):

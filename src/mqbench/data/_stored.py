@@ -21,12 +21,14 @@ class Stored:
         name: of the split, for messages ("train of cifar10").
         rows: a `datasets.Dataset` in arrow format whose image column is not decoded.
         image, label: names of the columns.
+        classes: of a label column of text, the names that are numbered 0, 1, ...
     """
 
     name: str
     rows: Any
     image: str
     label: str
+    classes: Sequence[str] | None = None
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -35,17 +37,31 @@ class Stored:
         """``[N]``, int64.
 
         Raises:
-            DataError: a label that is missing or negative, with its row.
+            DataError: a label that is missing, negative or of no class of the training split, with its row.
         """
         column = self.rows.select_columns([self.label])[:][self.label]
         if column.null_count:
             row = column.is_null().to_pylist().index(True)
             raise DataError(f"row {row} of {self.name} has no label (column {self.label!r})")
+        if self.classes is not None:
+            column = self._numbered(column)
         labels = torch.from_numpy(column.to_numpy().astype(np.int64))
         if bool((labels < 0).any()):
             row = int((labels < 0).nonzero()[0])
             raise DataError(f"row {row} of {self.name} has the label {int(labels[row])}; labels start at 0")
         return labels
+
+    def _numbered(self, column: Any) -> Any:
+        """Names of classes as their numbers."""
+        compute: Any = import_module("pyarrow.compute")
+        arrow: Any = import_module("pyarrow")
+        numbers = compute.index_in(column, value_set=arrow.array(self.classes, column.type))
+        if numbers.null_count:
+            row = numbers.is_null().to_pylist().index(True)
+            raise DataError(
+                f"row {row} of {self.name} is of class {column[row].as_py()!r}, which training lacks"
+            )
+        return numbers
 
     def images(self, indices: Sequence[int]) -> Iterator[Any]:
         """Decoded PIL images of the rows, in their order.

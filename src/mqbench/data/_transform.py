@@ -46,7 +46,7 @@ class Transform:
         return len(self.mean)
 
     def changed(self, asked: Preprocessing, augmentation: Augmentation | None = None) -> "Transform":
-        """With the fields that a network and a user ask for.
+        """With the fields that a network and a user ask for; grey images become RGB for a network of colours.
 
         Raises:
             RequestError: a value that no image can have.
@@ -55,10 +55,12 @@ class Transform:
         given: dict[str, Any] = {n: value for n in fields if (value := getattr(asked, n)) is not None}
         if augmentation is not None:
             given["augmentation"] = augmentation
-        changed = replace(self, **given)
+        grey = self.channels == 1 and len(given.get("mean", ())) == 3
+        own = replace(self, mean=self.mean * 3, std=self.std * 3) if grey else self
+        changed = replace(own, **given)
         for name in ("mean", "std"):
-            if len(getattr(changed, name)) != self.channels:
-                raise RequestError(f"{name} must have {self.channels} values, got {getattr(changed, name)}")
+            if len(getattr(changed, name)) != own.channels:
+                raise RequestError(f"{name} must have {own.channels} values, got {getattr(changed, name)}")
         if changed.size < 1 or not 0 < changed.crop <= 1 or min(changed.std) <= 0:
             raise RequestError(
                 "preprocessing needs size >= 1, 0 < crop <= 1 and std > 0, got "
@@ -67,8 +69,11 @@ class Transform:
         return changed
 
     def converted(self, image: Any) -> Any:
-        """A PIL image of the mode that the network takes."""
+        """A PIL image of the mode that the network takes; of 16 bits the upper 8, where PIL would clip to white."""
         mode = MODES[self.channels]
+        if image.mode.startswith("I;16"):
+            pil: Any = import_module("PIL.Image")
+            image = pil.fromarray((np.asarray(image) >> 8).astype(np.uint8))
         return image if image.mode == mode else image.convert(mode)
 
     def fit(self, image: Any) -> Pixels:
