@@ -140,6 +140,7 @@ def test_every_axis_is_an_option(run: Run) -> None:
         "seed": "5",
         "float_seed": "6",
         "float_epochs": "3",
+        "float_batch": "32",
     }
     other = {"epochs", "bias_correction"}  # in place of steps, of bn_calibration
     assert list(axes) == [name for name in Setting.model_fields if name not in other]

@@ -80,6 +80,7 @@ def test_keys_tell_settings_apart(one: Setting, other: Setting) -> None:
         ("seed", 1),
         ("float_seed", 1),
         ("float_epochs", 3),
+        ("float_batch", 7),
     ],
 )
 def test_every_field_is_in_the_key(field: str, value: object) -> None:
@@ -123,6 +124,11 @@ def test_the_float_setting_keeps_only_what_the_float_network_depends_on(setting:
     expected = Setting(architecture=setting.architecture, dataset=setting.dataset, seed=setting.float_seed)
     assert start == expected
     assert start.float_setting == start
+
+
+def test_the_float_network_has_a_batch_of_its_own() -> None:
+    start = lsq(batch_size=4, float_batch=32).float_setting
+    assert (start.batch_size, start.global_batch) == (32, 32)
 
 
 @pytest.mark.parametrize(

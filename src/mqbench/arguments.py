@@ -73,6 +73,7 @@ class Axes:
         tool: Who quantizes: mqbench, or other toolkits; see `mqbench list tools`.
         float_seed: Seeds of the float network.
         float_epochs: Epochs of the float network, where it is trained.
+        float_batch: Images of its optimizer step.
     """
 
     architecture: Names = ()
@@ -107,6 +108,7 @@ class Axes:
     tool: Names = ()
     float_seed: Integers = ()
     float_epochs: Integers = ()
+    float_batch: Integers = ()
 
     def study(self, name: str | None) -> Study:
         """The study of that name or path, with these axes in place of its own; without a name, theirs.

@@ -66,7 +66,8 @@ class Setting(_Value):
         tool: who quantizes: ``mqbench``, or another toolkit (a name of ``mqbench.tools``) that computes the cell
             from the same float network and images. What is left ``None`` is as that toolkit has it.
         seed: of everything random in this run.
-        float_seed, float_epochs: seed and epochs of the float network that a quantized run starts from.
+        float_seed, float_epochs, float_batch: seed, epochs and images of an optimizer step (in one batch of one
+            device) of the float network that a quantized run starts from.
 
     Raises:
         pydantic.ValidationError: a value of the wrong type or outside its range.
@@ -104,6 +105,7 @@ class Setting(_Value):
     seed: Seed = 0
     float_seed: Seed = 0
     float_epochs: Annotated[int, Field(ge=1)] | None = None
+    float_batch: Annotated[int, Field(ge=1)] | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -138,6 +140,7 @@ class Setting(_Value):
                 "tool",
                 "float_seed",
                 "float_epochs",
+                "float_batch",
             )
             given = [
                 name for name in quantized if getattr(self, name) != type(self).model_fields[name].default
@@ -176,6 +179,8 @@ class Setting(_Value):
             architecture=self.architecture,
             dataset=self.dataset,
             epochs=self.float_epochs,
+            batch_size=self.float_batch,
+            global_batch=self.float_batch,
             seed=self.float_seed,
             weights=self.weights,
         )

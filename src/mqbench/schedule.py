@@ -45,7 +45,8 @@ def _float_fields(setting: Setting) -> tuple[object, ...]:
     if setting.algorithm == FLOAT:
         return (setting,)
     return (
-        setting.architecture, setting.dataset, setting.float_epochs, setting.float_seed, setting.weights,
+        setting.architecture, setting.dataset, setting.float_epochs, setting.float_batch, setting.float_seed,
+        setting.weights,
     )  # fmt: skip
 
 

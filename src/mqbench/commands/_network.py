@@ -43,6 +43,7 @@ class NetworkOptions:
         bias_correction: Training images that take out the channels' mean errors instead; 0 for none.
         seed: Of the run.
         float_epochs: Epochs of the float network, where it is trained here.
+        float_batch: Images of its optimizer step.
         store: Folder of the records, where the float network is or will be.
     """
 
@@ -70,6 +71,7 @@ class NetworkOptions:
     bias_correction: Whole = 0
     seed: Whole = 0
     float_epochs: Count | None = None
+    float_batch: Count | None = None
     store: str = "runs"
 
     def setting(self, model: str) -> Setting:
@@ -103,6 +105,7 @@ class NetworkOptions:
             "bias_correction",
             "weights",
             "float_epochs",
+            "float_batch",
         ):
             axes[name] = getattr(self, name)
         given = {name: (value,) for name, value in axes.items() if value is not None}

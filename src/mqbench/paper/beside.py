@@ -12,7 +12,7 @@ _TABLES = (4, 5, 6, 7, 8, 10, 11)
 # How a network is trained and from which weights may differ; what is quantized and how may not.
 _TRAINING = (
     "epochs", "steps", "learning_rate", "weight_decay", "batch_size", "global_batch", "calibration_images", "weights",
-    "seed", "float_seed", "float_epochs",
+    "seed", "float_seed", "float_epochs", "float_batch",
 )  # fmt: skip
 _SILENT = ("seed", "float_seed")
 

@@ -36,7 +36,8 @@ def check_batch(recipe: Recipe, processes: int, images: int | None = None, cure:
     if images is not None and recipe.global_batch > images:
         raise RequestError(
             f"batch_size must give a global batch of at most the {images} training images, got "
-            f"{recipe.global_batch}; set batch_size and global_batch"
+            f"{recipe.global_batch}; set batch_size and global_batch, for the float network that quantized runs "
+            "start from float_batch"
         )
 
 
