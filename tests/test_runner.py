@@ -87,6 +87,8 @@ def test_zero_epochs_is_post_training_quantization(store: Store) -> None:
     )
     assert record.curve == ()
     assert record.accuracy == record.calibrated_accuracy
+    assert store.file(record.setting.key, "quantizers.parquet").exists()
+    assert store.file(record.setting.key, "histograms.safetensors").exists()
 
 
 def test_bias_correction_is_part_of_calibration(store: Store) -> None:

@@ -44,11 +44,15 @@ class Monitor:
             before = self.curve[-1][f"{name}_ema"] if self.curve else value
             row[f"{name}_ema"] = EMA * before + (1 - EMA) * value
         self.curve.append(row)
-        when = {"step": where["step"], "epoch": where["epoch"]}
-        ranges = [{**when, **_parameters(name, fq)} for name, fq in quantizers(model)]
-        self.ranges += ranges
+        ranges = self.note_ranges(model, step=where["step"], epoch=where["epoch"])
         if self.board is not None:
             self.board.add(row, ranges)
+
+    def note_ranges(self, model: nn.Module, **when: float) -> list[Row]:
+        """Note every quantizer of ``model``; gives the new rows."""
+        ranges = [{**when, **_parameters(name, fq)} for name, fq in quantizers(model)]
+        self.ranges += ranges
+        return ranges
 
     def state(self) -> dict[str, list[Row]]:
         """Plain values, for a checkpoint."""
@@ -60,7 +64,7 @@ class Monitor:
 
     def files(self, model: nn.Module, images: Tensor) -> dict[str, bytes]:
         """Name to content of what belongs beside the record; ``images`` are for the histograms."""
-        found = {CURVE: _parquet(self.curve)}
+        found = {CURVE: _parquet(self.curve)} if self.curve else {}
         if self.ranges:
             found[RANGES] = _parquet(self.ranges)
         counted = histograms(model, images)
