@@ -15,7 +15,8 @@ paper's L1 norm without the mean would grow with the tensor. The original's mask
 """
 
 import math
-from typing import Any, ClassVar
+from collections.abc import Callable
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -74,26 +75,66 @@ AFTER_ROUNDING = Elementwise(F.uniform, _gradients, parameters=2, scalars=2, gra
 BEFORE_ROUNDING = Elementwise(F.uniform, _gradients_masked_before, parameters=2, scalars=2, gradients=2)
 
 
-class _DeployedScale(Function):
-    """The scale that a step size stands for; backward multiplies by LSQ's gradient scale."""
+class StepSize(NamedTuple):
+    """Two definitions of one quantizer.
+
+    Attributes:
+        deployed: of the deployed scale and zero point.
+        learned: of the step size, the offset and LSQ's gradient scale, for scales that are not powers of two:
+            what lies between them and the deployed ones is computed in the same pass.
+    """
+
+    deployed: Elementwise
+    learned: Elementwise
+
+
+def _learned(gradients: Callable[..., tuple[Tensor | None, ...]], deployed: Elementwise) -> StepSize:
+    def parameters(step_size: Any, offset: Any, quant_min: float, quant_max: float) -> tuple[Any, Any]:
+        scale = torch.clamp(torch.abs(step_size), F.SCALE_FLOOR, math.inf)
+        return scale, None if offset is None else torch.round(torch.clamp(offset, quant_min, quant_max))
+
+    def forward(
+        x: Any, step_size: Any, offset: Any, quant_min: float, quant_max: float, gradient_scale: float
+    ) -> Any:
+        return F.uniform(x, *parameters(step_size, offset, quant_min, quant_max), quant_min, quant_max)
+
+    def backward(
+        gradient: Any,
+        x: Any,
+        step_size: Any,
+        offset: Any,
+        quant_min: float,
+        quant_max: float,
+        gradient_scale: float,
+    ) -> tuple[Any, ...]:
+        found = parameters(step_size, offset, quant_min, quant_max)
+        dx, ds, dz = gradients(gradient, x, *found, quant_min, quant_max)
+        ds = ds * (torch.where(step_size < 0.0, -1.0, 1.0) * gradient_scale)
+        return dx, ds, None if dz is None else dz * gradient_scale
+
+    return StepSize(deployed, Elementwise(forward, backward, parameters=2, scalars=3, gradients=2))
+
+
+MASKED_AFTER = _learned(_gradients, AFTER_ROUNDING)
+MASKED_BEFORE = _learned(_gradients_masked_before, BEFORE_ROUNDING)
+
+
+class _PowerOfTwo(Function):
+    """The power of two that a step size stands for; straight through its rounding, with LSQ's gradient scale."""
 
     @staticmethod
     def forward(ctx: Any, step_size: Tensor, scheme: QuantScheme, gradient_scale: float) -> Tensor:
         deployed = F.deployed_scale(step_size, scheme)
         ctx.save_for_backward(step_size, deployed)
-        ctx.scheme, ctx.gradient_scale = scheme, gradient_scale
+        ctx.gradient_scale = gradient_scale
         return deployed
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         step_size, deployed = ctx.saved_tensors
-        gradient = gradient * ctx.gradient_scale
-        if not ctx.scheme.power_of_two:
-            return torch.where(step_size < 0, -gradient, gradient), None, None
-        # straight through the rounding of log2 s
         size = torch.copysign(step_size.abs().clamp_min(F.SCALE_FLOOR), step_size)
-        return gradient * deployed / size, None, None
+        return gradient * ctx.gradient_scale * deployed / size, None, None
 
 
 class _DeployedZeroPoint(Function):
@@ -119,7 +160,7 @@ class LSQ(FakeQuantize):
 
     observer: ClassVar[str] = "norm"
     no_decay: ClassVar[tuple[str, ...]] = ("offset",)
-    definition: ClassVar[Elementwise] = AFTER_ROUNDING
+    definition: ClassVar[StepSize] = MASKED_AFTER
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -134,12 +175,16 @@ class LSQ(FakeQuantize):
         scheme = self.scheme
         elements = max(x.numel() // self.step_size.numel(), 1) * self.joint_batches
         gradient_scale = 1 / math.sqrt(elements * scheme.quant_max)
-        scale: Tensor = _DeployedScale.apply(self.step_size, scheme, gradient_scale)
+        grid = scheme.quant_min, scheme.quant_max
+        axis = self.channel_axis
+        if not scheme.power_of_two:
+            own = self.step_size, self.offset
+            return F.apply(self.definition.learned, x, own, (*grid, gradient_scale), axis=axis)
+        scale: Tensor = _PowerOfTwo.apply(self.step_size, scheme, gradient_scale)
         zero_point = None
         if self.offset is not None:
             zero_point = _DeployedZeroPoint.apply(self.offset, scheme, gradient_scale).to(x.dtype)
-        grid = scheme.quant_min, scheme.quant_max
-        return F.apply(self.definition, x, (scale.to(x.dtype), zero_point), grid, axis=self.channel_axis)
+        return F.apply(self.definition.deployed, x, (scale.to(x.dtype), zero_point), grid, axis=axis)
 
     def qparams(self) -> QParams:  # noqa: D102
         scale = F.deployed_scale(self.step_size.detach(), self.scheme)

@@ -8,14 +8,13 @@ step of the edges, and at x = 0 of an unsigned grid. Everything else is `lsq`'s.
 from typing import ClassVar
 
 from mqbench.algorithm import Algorithm
-from mqbench.algorithms.lsq import BEFORE_ROUNDING, LSQ
-from mqbench.fused.elementwise import Elementwise
+from mqbench.algorithms.lsq import LSQ, MASKED_BEFORE, StepSize
 
 
 class PremaskedLSQ(LSQ):
     """Learned step size, masked on the unrounded value."""
 
-    definition: ClassVar[Elementwise] = BEFORE_ROUNDING
+    definition: ClassVar[StepSize] = MASKED_BEFORE
 
 
 ALGORITHM = Algorithm(weight=PremaskedLSQ, activation=PremaskedLSQ)

@@ -9,15 +9,13 @@ from torch import Tensor
 
 from mqbench import folding as catalog
 from mqbench.errors import CalibrationError, RequestError
+from mqbench.folding._factor import guarded_factor
 from mqbench.folding._statistics import batch_statistics
 from mqbench.fused.loop import takes
 from mqbench.fused.norm import DeferredNorm
 
 if TYPE_CHECKING:
     from mqbench.layers import QuantizedLayer
-
-
-GUARD = 1e-12
 
 
 @torch.library.custom_op("mqbench::snapshot", mutates_args=())
@@ -97,11 +95,7 @@ def scaled_output(layer: "QuantizedLayer", x: Tensor, bn: BatchNormTensors) -> t
     """conv(x, Q(w f)) and f = g/sd_r of strategy 4."""
     if torch.compiler.is_compiling():  # the update in place must not reach the backward pass
         bn = replace(bn, variance=torch.ops.mqbench.snapshot(bn.variance))
-    deviation = bn.deviation()
-    factor = bn.scaled(deviation)
-    if bn.gamma is not None:  # a dead channel must not divide by zero
-        safe = torch.copysign(torch.full_like(bn.gamma, GUARD), bn.gamma) / deviation
-        factor = torch.where(bn.gamma.abs() < GUARD, safe, factor)
+    factor = 1 / bn.deviation() if bn.gamma is None else guarded_factor(bn.gamma, bn.variance, bn.eps)
     return layer.compute(x, quantized_weight(layer, factor)), factor
 
 

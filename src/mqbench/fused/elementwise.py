@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from mqbench.fused.activation import Clip
-from mqbench.fused.loop import Loop, takes
+from mqbench.fused.loop import Loop, Ran, takes
 from mqbench.fused.shapes import broadcast, reduce_like
 
 _NORM = ["mean", "factor", "shift"]
@@ -118,8 +118,8 @@ class Elementwise:
         """y, of the shape of ``x``. No gradient is recorded."""
         if takes(x):
             found = self._run((x,), parameters, scalars, axis, before)
-            if found is not None and found[0] is not None:
-                return found[0]
+            if found is not None:
+                return found.written[0]
         x = before.first(x)
         x = x if before.clip is None else before.clip(x)
         return self._forward(x, *(p if p is None else broadcast(p, x, axis) for p in parameters), *scalars)
@@ -141,8 +141,8 @@ class Elementwise:
         """
         if takes(x):
             found = self._run((gradient, x), parameters, scalars, axis, before)
-            if found is not None and found[0] is not None:
-                return found[0], *self._assigned(found[1], parameters, before)
+            if found is not None:
+                return found.written[0], *self._assigned(found.sums, parameters, before)
         shaped = [p if p is None else broadcast(p, x, axis) for p in parameters]
         behind = before.first(x)
         clipped = behind if before.clip is None else before.clip(behind)
@@ -190,7 +190,7 @@ class Elementwise:
         scalars: Sequence[float],
         axis: int | None,
         before: Before,
-    ) -> tuple[Tensor | None, list[Tensor]] | None:
+    ) -> Ran | None:
         affine, clip, gain = before
         ahead = _NORM if affine is not None else _GAIN if gain is not None else []
         key = (len(tensors), *ahead, *(p is None for p in parameters))

@@ -28,6 +28,7 @@ _BINARY: dict[Any, str] = {
 }  # fmt: skip
 _CALLS: dict[Any, str] = {
     torch.round: "round_", torch.floor: "floor_", torch.tanh: "tanh_", torch.abs: "abs_", torch.sign: "sign_",
+    torch.sqrt: "sqrt_", torch.copysign: "copysign_",
     near_tanh: "near_tanh_", torch.clamp: "clamp_", torch.where: "where_", operator.neg: "-", operator.invert: "!",
 }  # fmt: skip
 
@@ -40,6 +41,10 @@ static inline float floor_(float v) { return __builtin_floorf(v); }
 static inline double floor_(double v) { return __builtin_floor(v); }
 static inline float abs_(float v) { return __builtin_fabsf(v); }
 static inline double abs_(double v) { return __builtin_fabs(v); }
+static inline float sqrt_(float v) { return __builtin_sqrtf(v); }
+static inline double sqrt_(double v) { return __builtin_sqrt(v); }
+static inline float copysign_(float v, float s) { return __builtin_copysignf(v, s); }
+static inline double copysign_(double v, double s) { return __builtin_copysign(v, s); }
 static inline double tanh_(double v) { return __builtin_tanh(v); }
 static inline double near_tanh_(double v) { return __builtin_tanh(v); }
 static inline float near_tanh_(float v) {  // least squares of tanh(v)/v in v^2, to 2e-8
@@ -110,21 +115,21 @@ def emit(
     scalars: Sequence[str],
     dtypes: Sequence[torch.dtype],
     sums: int,
-    writes: bool = True,
+    writes: int = 1,
 ) -> str:
     """The text of the C function ``name``.
 
     Args:
         name: of the C function.
-        function: called with all of the following by name; returns a tensor, or a tuple of one and, for
-            each parameter, what is summed into its gradient (None for nothing).
+        function: called with all of the following by name; returns a tensor, or a tuple of those that are written
+            and, for each parameter, what is summed into its gradient (None for nothing).
         tensors: names of the arguments that have a value for each element.
         parameters: names of the arguments that have one for each channel or one in all.
         absent: names of arguments that are None.
         scalars: names of numbers.
         dtypes: of the elements, then of each parameter.
         sums: how many results are summed; they come after the written one.
-        writes: there is a written result.
+        writes: how many results are written for each element.
 
     Raises:
         UnsupportedOperation: an operation that has no C++ form.
@@ -146,12 +151,11 @@ def emit(
         for node in graph.nodes
         if node.op != "placeholder"
     ]
-    if writes:
-        lines.append(f"out_[base + i] = {results[0].node.name};")
+    lines += [f"out{k}_[base + i] = {r.node.name};" for k, r in enumerate(results[:writes])]
     lines += [f"sum{i} += {r.node.name};" for i, r in enumerate(results[writes:])]
 
     kinds = [_C_TYPES[d] for d in dtypes]
-    signature = [f"const T* {t}_" for t in tensors] + ["T* out_"] * writes
+    signature = [f"const T* {t}_" for t in tensors] + [f"T* out{i}_" for i in range(writes)]
     signature += [
         f"const {kind}* {p}_, int64_t {p}_step" for p, kind in zip(parameters, kinds[1:], strict=True)
     ]

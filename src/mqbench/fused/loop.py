@@ -2,9 +2,9 @@
 
 import ctypes
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import lru_cache, partial
 from math import prod
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, fx, nn
@@ -30,6 +30,13 @@ def takes(x: Tensor) -> bool:
     return x.dtype in _DTYPES and x.device.type == "cpu" and type(x) in _PLAIN_TENSORS
 
 
+class Ran(NamedTuple):
+    """What one pass gave: the tensors that it wrote, and the sums."""
+
+    written: list[Tensor]
+    sums: list[Tensor]
+
+
 class Loop:
     """The compiled form of an elementwise function; see `emit` for what the function may be.
 
@@ -37,7 +44,7 @@ class Loop:
         function: of everything below, by name.
         tensors, parameters, absent, scalars: names of its arguments, by kind.
         sums: for each summed result the position of the parameter that it is a gradient of.
-        writes: the first result is written for each element; otherwise there are only sums.
+        writes: how many of the results, the first ones, are written for each element; the others are summed.
     """
 
     def __init__(
@@ -45,11 +52,11 @@ class Loop:
         function: Callable[..., Any],
         *,
         tensors: Sequence[str],
-        parameters: Sequence[str],
+        parameters: Sequence[str] = (),
         scalars: Sequence[str] = (),
         absent: Sequence[str] = (),
         sums: Sequence[int] = (),
-        writes: bool = True,
+        writes: int = 1,
     ) -> None:
         self._text = partial(
             emit, "run", function, tensors=tensors, parameters=parameters, scalars=scalars,
@@ -87,57 +94,71 @@ class Loop:
     def __call__(
         self,
         tensors: Sequence[Tensor],
-        parameters: Sequence[Tensor],
+        parameters: Sequence[Tensor] = (),
         scalars: Sequence[float] = (),
         *,
         axis: int | None = None,
-        out: Tensor | None = None,
-    ) -> tuple[Tensor | None, list[Tensor]] | None:
-        """The written tensor and the sums, or None where there is no compiled form.
+        out: Sequence[Tensor | None] = (),
+    ) -> Ran | None:
+        """The written tensors and the sums, or None where there is no compiled form.
+
+        Called for each quantizer of each step: on small tensors its own time is all there is.
 
         Args:
             tensors: of one shape; the last one gives type and memory order.
             parameters: 0-d, or ``[channels]`` along ``axis``.
-            out: where to write; may be one of ``tensors`` if it has the order of the last.
+            out: where to write, as far as given; may be among ``tensors`` if it has the order of the last.
         """
         x = tensors[-1]
-        run = self.compiled((x.dtype, *[p.dtype for p in parameters]))
+        dtype = x.dtype
+        run = self.compiled((dtype, *[p.dtype for p in parameters]))
         if run is None:
             return None
         size = x.numel()
+        counts = [p.numel() for p in parameters]
         shape = (1, 1, size)
-        if axis is not None and any(p.dim() for p in parameters):
+        if axis is not None and any([p.dim() for p in parameters]):  # noqa: C419
             for parameter in parameters:  # the loop reads and writes as many as there are channels
                 if parameter.dim():
                     check_channels(parameter.numel(), x, axis)
-            axis = axis % x.dim()
-            shape = (prod(x.shape[:axis]), x.shape[axis], prod(x.shape[axis:][1:]))
+            shape = _around(x.shape, axis)
         if not x.is_contiguous() and not (shape[0] == 1 and is_channels_last(x)):
             x = x.contiguous()
+        strides = x.stride()
         kept = [x]  # what the loop reads must live until it is done
         arguments: list[Any] = []
         for tensor in tensors[:-1]:
-            if tensor.stride() != x.stride() or tensor.dtype is not x.dtype:
+            if tensor.stride() != strides or tensor.dtype is not dtype:
                 tensor = torch.empty_like(x).copy_(tensor)
             kept.append(tensor)
             arguments.append(tensor.data_ptr())
         arguments.append(x.data_ptr())
-        if self._writes:
-            if out is None or out.stride() != x.stride():
-                out = torch.empty_like(x)
-            arguments.append(out.data_ptr())
-        for parameter in parameters:
+        written = []
+        for place in range(self._writes):
+            given = out[place] if place < len(out) else None
+            if given is None or given.stride() != strides:
+                given = torch.empty_like(x)
+            written.append(given)
+            arguments.append(given.data_ptr())
+        for parameter, count in zip(parameters, counts, strict=True):
             if not parameter.is_contiguous():
                 parameter = parameter.contiguous()
                 kept.append(parameter)
-            arguments += [parameter.data_ptr(), int(parameter.numel() > 1)]
-        totals = []
+            arguments += (parameter.data_ptr(), count > 1)
+        sums = []
         for index in self._sums:
-            like = parameters[index]
-            totals.append(torch.empty(like.shape, dtype=x.dtype))
-            arguments += [totals[-1].data_ptr(), int(like.numel() > 1)]
+            total = torch.empty(parameters[index].shape, dtype=dtype)
+            sums.append(total)
+            arguments += (total.data_ptr(), counts[index] > 1)
         run(*arguments, *scalars, *shape, torch.get_num_threads() if size > SERIAL else 1)
-        return out, totals
+        return Ran(written, sums)
+
+
+@lru_cache(maxsize=4096)
+def _around(shape: torch.Size, axis: int) -> tuple[int, int, int]:
+    """Number of elements before, along and behind an axis that exists."""
+    axis %= len(shape)
+    return prod(shape[:axis]), shape[axis], prod(shape[axis + 1 :])
 
 
 def is_channels_last(x: Tensor) -> bool:

@@ -13,16 +13,19 @@ gradient h of y, S = sum h and D = sum h (c - m) for each channel, and n element
 """
 
 from dataclasses import dataclass
+from math import inf
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
+from torch.autograd.graph import increment_version
 
 from mqbench.fused.activation import Clip
 from mqbench.fused.elementwise import Affine, Before, Definition, Elementwise
 from mqbench.fused.loop import Loop, takes
+from mqbench.fused.vectors import Vectors
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,16 +49,6 @@ class DeferredNorm:
     def compute(self) -> Tensor:
         """The normalised tensor."""
         return normalised(self, None, IDENTITY, (), ())
-
-    def update(self, mean: Tensor, variance: Tensor) -> None:
-        """Move the running statistics, from those of ``output``."""
-        if self.divisor is not None:
-            mean, variance = mean / self.divisor, variance / self.divisor.square()
-        if self.bias is not None:
-            mean = mean + self.bias
-        count = self.output.numel() // self.output.shape[1]
-        self.running_mean.lerp_(mean, self.momentum)
-        self.running_var.lerp_(variance * (count / max(count - 1, 1)), self.momentum)
 
 
 def can_defer(output: Tensor) -> bool:
@@ -96,22 +89,79 @@ def _gradient_sums(gradient: Any, x: Any, mean: Any) -> Any:
 
 
 IDENTITY = Elementwise(_same, _gradient, parameters=0, scalars=0)
-_GRADIENT_SUMS = Loop(
-    _gradient_sums, tensors=["gradient", "x"], parameters=["mean"], sums=[0, 0], writes=False
-)
-STATISTICS = Loop(_sums, tensors=["x"], parameters=["origin"], sums=[0, 0], writes=False)
+_GRADIENT_SUMS = Loop(_gradient_sums, tensors=["gradient", "x"], parameters=["mean"], sums=[0, 0], writes=0)
+STATISTICS = Loop(_sums, tensors=["x"], parameters=["origin"], sums=[0, 0], writes=0)
 _ALONG = Loop(_along, tensors=["x"], parameters=["mean", "constant", "slope"])
 COMBINE = Loop(_combine, tensors=["gradient", "x"], parameters=["mean", "factor", "constant", "slope"])
 
 
-def mean_and_variance(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and biased variance, ``[channels]``, in one pass around the first element of each channel."""
-    origin = x.detach()[0].flatten(1)[:, 0]
-    count = x.numel() // x.shape[1]
+def _sums_around(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The first element of each channel, and sum and sum of squares around it."""
+    origin = x.as_strided((x.shape[1],), (x.stride(1),), x.storage_offset()).contiguous()
     found = STATISTICS((x,), (origin,), axis=1)
     assert found is not None
-    first, second = (total / count for total in found[1])
-    return origin + first, (second - first * first).clamp_min_(0)
+    return origin, *found.sums
+
+
+def _moments(origin: Any, first: Any, second: Any, elements: float) -> tuple[Any, Any]:
+    first = first / elements
+    return origin + first, torch.clamp(second / elements - first * first, 0.0, inf)
+
+
+def _begin(
+    gamma: Any,
+    running_mean: Any,
+    running_var: Any,
+    divisor: Any,
+    bias: Any,
+    origin: Any,
+    first: Any,
+    second: Any,
+    elements: float,
+    eps: float,
+    momentum: float,
+    correction: float,
+) -> tuple[Any, ...]:
+    """The running statistics moved; mean, inverse r and factor A of the batch norm."""
+    mean, variance = _moments(origin, first, second, elements)
+    if divisor is None:
+        inverse = 1.0 / torch.sqrt(variance + eps)
+        m, v = mean, variance
+    else:
+        inverse = torch.copysign(1.0 / torch.sqrt(variance + divisor * divisor * eps), divisor)
+        m, v = mean / divisor, variance / (divisor * divisor)
+    if bias is not None:
+        m = m + bias
+    moved_mean = running_mean + (m - running_mean) * momentum
+    moved_var = running_var + (v * correction - running_var) * momentum
+    return moved_mean, moved_var, mean, inverse, gamma * inverse
+
+
+def _end(
+    divisor: Any, factor: Any, inverse: Any, d_beta: Any, d_factor: Any, elements: float, eps: float
+) -> tuple[Any, ...]:
+    """Constant and slope of the gradient of c, and the gradients of gamma and the divisor."""
+    slope = factor * inverse * inverse * d_factor
+    d_divisor = None if divisor is None else slope * divisor * -eps
+    return factor * d_beta / -elements, slope / -elements, inverse * d_factor, d_divisor
+
+
+_SUMS = ["origin", "first", "second"]
+_MOMENTS = Vectors(_moments, tensors=_SUMS, scalars=["elements"])
+_BEGIN = Vectors(
+    _begin,
+    tensors=["gamma", "running_mean", "running_var", "divisor", "bias", *_SUMS],
+    scalars=["elements", "eps", "momentum", "correction"],
+)
+_END = Vectors(
+    _end, tensors=["divisor", "factor", "inverse", "d_beta", "d_factor"], scalars=["elements", "eps"]
+)
+
+
+def mean_and_variance(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and biased variance, ``[channels]``, in one pass around the first element of each channel."""
+    mean, variance = _MOMENTS(_sums_around(x), (x.numel() // x.shape[1],))
+    return mean, variance
 
 
 class _Statistics(Function):
@@ -130,8 +180,7 @@ class _Statistics(Function):
         count = output.numel() // output.shape[1]
         found = _ALONG((output,), (mean, d_mean / count, d_variance * (2 / count)), axis=1)
         assert found is not None
-        assert found[0] is not None
-        return found[0]
+        return found.written[0]
 
 
 def fused_statistics(output: Tensor) -> tuple[Tensor, Tensor]:
@@ -157,13 +206,14 @@ class _Normalised(Function):
         bias: Tensor | None,
         *parameters: Tensor | None,
     ) -> Tensor:
-        mean, variance = mean_and_variance(output)
-        norm.update(mean, variance)
-        eps = norm.eps if divisor is None else norm.eps * divisor.square()
-        inverse = torch.rsqrt(variance + eps)
-        if divisor is not None:
-            inverse = torch.copysign(inverse, divisor)
-        factor = gamma * inverse
+        count = output.numel() // output.shape[1]
+        running = norm.running_mean, norm.running_var
+        *_, mean, inverse, factor = _BEGIN(
+            (gamma, *running, divisor, bias, *_sums_around(output)),
+            (count, norm.eps, norm.momentum, count / max(count - 1, 1)),
+            out=running,
+        )
+        increment_version(running)
         ctx.save_for_backward(output, mean, factor, beta, inverse, divisor, *parameters)
         ctx.how, ctx.has_bias = (clip, definition, scalars, norm.eps), bias is not None
         before = Before(Affine(mean, factor, beta), clip)
@@ -177,23 +227,21 @@ class _Normalised(Function):
         before = Before(Affine(mean, factor, beta), clip)
         if definition is IDENTITY and clip is None:
             h, own = gradient, None
-            sums = _GRADIENT_SUMS((gradient, output), (mean,), axis=1)
-            assert sums is not None
-            affine, totals = sums[1], list[Tensor | None]()
+            found = _GRADIENT_SUMS((gradient, output), (mean,), axis=1)
+            assert found is not None
+            affine, totals = found.sums, list[Tensor | None]()
         else:
             h, affine, totals = definition.backward(gradient, output, parameters, scalars, before=before)
             own = h
         d_factor, d_beta = affine
         count = output.numel() // output.shape[1]
-        slope = factor * inverse.square() * d_factor
-        d_divisor = None if divisor is None else slope * divisor * -eps
-        vectors = mean, factor, factor * d_beta / -count, slope / -count
-        found = COMBINE((h, output), vectors, axis=1, out=own)
+        constant, slope, d_gamma, d_divisor = _END((divisor, factor, inverse, d_beta, d_factor), (count, eps))
+        found = COMBINE((h, output), (mean, factor, constant, slope), axis=1, out=[own])
         assert found is not None
         d_bias = torch.zeros_like(mean) if ctx.has_bias else None  # it cancels; weight decay still wants it
         rest = [None] * (len(parameters) - len(totals))
         return (
-            None, None, None, None, found[0], inverse * d_factor, d_beta, d_divisor, d_bias, *totals, *rest,
+            None, None, None, None, found.written[0], d_gamma, d_beta, d_divisor, d_bias, *totals, *rest,
         )  # fmt: skip
 
 

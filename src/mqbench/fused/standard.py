@@ -62,9 +62,9 @@ class _Standardised(Function):
         )
         count = rows.shape[2]
         slope = torch.where(std > 0, factor.square() * along / (std * -max(count - 1, 1)), 0.0)
-        found = COMBINE((h, rows), (mean, factor, factor * total / -count, slope), axis=1, out=h)
+        found = COMBINE((h, rows), (mean, factor, factor * total / -count, slope), axis=1, out=[h])
         assert found is not None
-        return None, None, None, found[0], *totals, *[None] * (len(parameters) - len(totals))
+        return None, None, None, found.written[0], *totals, *[None] * (len(parameters) - len(totals))
 
 
 def standardised(
