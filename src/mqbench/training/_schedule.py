@@ -52,8 +52,12 @@ def parameter_groups(
 def optimizer_of(
     model: nn.Module, recipe: Recipe, quantizer_weight_decay: float | None = None
 ) -> torch.optim.SGD:
-    """SGD with Nesterov momentum over `parameter_groups`."""
+    """SGD with Nesterov momentum over `parameter_groups`, each parameter updated in one pass over its memory."""
     groups = [group for group in parameter_groups(model, recipe, quantizer_weight_decay) if group["params"]]
     return torch.optim.SGD(
-        groups or [{"params": []}], lr=recipe.learning_rate, momentum=recipe.momentum, nesterov=True
+        groups or [{"params": []}],
+        lr=recipe.learning_rate,
+        momentum=recipe.momentum,
+        nesterov=True,
+        fused=True,
     )
