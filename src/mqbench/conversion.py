@@ -11,8 +11,9 @@ from mqbench.absorption import release
 from mqbench.attention import QuantizedAttention
 from mqbench.errors import IncompatibleError, RequestError
 from mqbench.layers import DeployedLayer, QuantizedLayer
+from mqbench.observation import at_least_float
 from mqbench.plan import Plan
-from mqbench.quantizer import FakeQuantize, at_least_float
+from mqbench.quantizer import FakeQuantize
 from mqbench.scheme import QuantScheme
 
 

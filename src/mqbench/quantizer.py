@@ -13,16 +13,11 @@ from mqbench.errors import CalibrationError, IncompatibleError, RequestError
 from mqbench.fused.activation import Activation, clip_of
 from mqbench.fused.incoming import Incoming
 from mqbench.fused.norm import DeferredNorm
-from mqbench.observers._base import LIMIT, Observer
+from mqbench.observation import Observation, at_least_float
+from mqbench.observers._base import Observer
 from mqbench.scheme import QParams, QuantScheme
 
 Role = Literal["weight", "activation"]
-_HALF = (torch.float16, torch.bfloat16)
-
-
-def at_least_float(x: Tensor) -> Tensor:
-    """``x`` as float32 if it is of a half type: the grid needs more than 8 or 11 significant bits."""
-    return x.float() if x.dtype in _HALF else x
 
 
 class FakeQuantize(nn.Module, ABC):
@@ -88,12 +83,8 @@ class FakeQuantize(nn.Module, ABC):
         self.channels = channels if scheme.per_channel else None
         self.enabled = True
         self.batches_per_step = 1
-        self._observing = False
-        self._own = True
-        self._chosen: str | None = None
         self.calibrated_with: str | None = None
-        self._name = "this quantizer"
-        self._observer: Observer | None = None
+        self._observation: Observation | None = None
         self._ready = not self.needs_calibration
         self._nonnegative = False
         self.register_buffer("nonnegative", torch.tensor(False))
@@ -176,16 +167,16 @@ class FakeQuantize(nn.Module, ABC):
         arrived = (
             Incoming(x.output, x, clip) if isinstance(x, DeferredNorm) else Incoming(x, None, clip, gain)
         )
-        if self._observer is not None or not self.enabled:
+        if self._observation is not None or not self.enabled:
             tensor = arrived.whole()
-            if self._observing:
+            if self._observation is not None and self._observation.active:
                 self.observe(tensor)
             return tensor
         self._check_ready()
         dtype = arrived.tensor.dtype
         if not dtype.is_floating_point:
             raise RequestError(f"a fake quantizer takes floating-point tensors, got {dtype}")
-        if dtype in _HALF:
+        if dtype.itemsize == 2:
             arrived = Incoming(arrived.with_norm().tensor.float(), None, clip)
         if isinstance(x, DeferredNorm) or clip is not None or arrived.gain is not None:
             y = self.fake_quantize_incoming(arrived)
@@ -229,50 +220,37 @@ class FakeQuantize(nn.Module, ABC):
 
         ``name`` is what errors call the quantizer.
         """
-        self._name = name
-        axis = self.channel_axis
-        self._own = observer is None
-        self._chosen = observer
-        self._observer = observer_catalog[observer or self.observer](self._signed_scheme, channel_axis=axis)
-        self._observing = True
+        chosen = observer_catalog[observer or self.observer]
+        made = chosen(self._signed_scheme, channel_axis=self.channel_axis)
+        self._observation = Observation(made, observer, name)
 
     @torch.no_grad()
     def observe(self, x: Tensor) -> None:
         """Take one more batch of calibration data."""
-        assert self._observer is not None
-        if not x.is_floating_point():
-            raise RequestError(f"calibration data must be a floating-point tensor, got {x.dtype}")
-        x = at_least_float(x)
-        transformed = self.transform(x) if x.numel() else x
-        if transformed is not x and not bool((x.abs() <= LIMIT).all()):  # tanh would hide an infinity
-            raise CalibrationError(
-                f"{self._name}: calibration data must be finite and within +-{LIMIT:.0e}, "
-                f"got {float(x.abs().max()):.3g}"
-            )
-        try:
-            self._observer.observe(transformed)
-        except CalibrationError as error:
-            raise CalibrationError(f"{self._name}: {error}") from None
+        assert self._observation is not None
+        self._observation.take(x, self.transform)
 
     def pause_calibration(self) -> None:
         """Observe no more, but pass inputs through until `end_calibration`."""
-        self._observing = False
+        assert self._observation is not None
+        self._observation.active = False
 
     def cancel_calibration(self) -> None:
         """Forget what was observed; the parameters stay as they were."""
-        self._observer, self._observing = None, False
+        self._observation = None
 
     @torch.no_grad()
     def end_calibration(self) -> None:
         """Turn what was observed into parameters, and quantize from now on."""
-        observer, self._observer, self._observing = self._observer, None, False
-        assert observer is not None
+        observation, self._observation = self._observation, None
+        assert observation is not None
+        observer = observation.observer
         if observer.count == 0:
-            raise CalibrationError(f"no calibration data reached {self._name}")
+            raise CalibrationError(f"no calibration data reached {observation.name}")
         self._set_sign(bool((observer.minimum >= 0).all()))
         observer.scheme = self.scheme
-        self.apply_qparams(observer.qparams(), observer, own=self._own)
-        self.calibrated_with = self._chosen
+        self.apply_qparams(observer.qparams(), observer, own=observation.own)
+        self.calibrated_with = observation.chosen
         self._ready = True
         self.initialized.fill_(True)
 

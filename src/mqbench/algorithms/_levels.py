@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from mqbench.errors import IncompatibleError
-from mqbench.quantizer import FakeQuantize, at_least_float
+from mqbench.observation import at_least_float
+from mqbench.quantizer import FakeQuantize
 from mqbench.scheme import QParams
 
 

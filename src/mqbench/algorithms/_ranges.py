@@ -170,7 +170,7 @@ class MovingRange(RangeQuantizer):
     def observe(self, x: Tensor) -> None:
         """Take one more batch; by default the moving average itself is what is calibrated."""
         super().observe(x)
-        if not self._own:
+        if self._observation is None or not self._observation.own:
             return
         batch = self.batch_range(x)
         if self._average is None:

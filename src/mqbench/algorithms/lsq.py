@@ -109,6 +109,7 @@ def _learned(gradients: Callable[..., tuple[Tensor | None, ...]], deployed: Elem
     ) -> tuple[Any, ...]:
         found = parameters(step_size, offset, quant_min, quant_max)
         dx, ds, dz = gradients(gradient, x, *found, quant_min, quant_max)
+        assert ds is not None
         ds = ds * (torch.where(step_size < 0.0, -1.0, 1.0) * gradient_scale)
         return dx, ds, None if dz is None else dz * gradient_scale
 

@@ -190,8 +190,8 @@ class QIL(FakeQuantize):
     @torch.no_grad()
     def observe(self, x: Tensor) -> None:
         """Take one more batch: the interval is set from x itself, not from its image."""
-        assert self._observer is not None
-        self._observer.observe(x)
+        assert self._observation is not None
+        self._observation.observer.observe(x)
 
     def apply_qparams(self, qparams: QParams, observer: Observer, *, own: bool) -> None:  # noqa: D102
         reach = torch.maximum(observer.maximum, -observer.minimum)

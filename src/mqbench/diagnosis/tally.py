@@ -11,7 +11,8 @@ from mqbench.algorithms._levels import LevelQuantizer
 from mqbench.conversion import DeployedQuantizer
 from mqbench.diagnosis.probe import Point
 from mqbench.layers import DeployedLayer
-from mqbench.quantizer import FakeQuantize, at_least_float
+from mqbench.observation import at_least_float
+from mqbench.quantizer import FakeQuantize
 
 
 def decibels(signal: float, noise: float) -> float | None:

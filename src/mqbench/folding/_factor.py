@@ -28,7 +28,7 @@ class _Factor(Function):
     def forward(ctx: Any, gamma: Tensor, variance: Tensor, eps: float) -> Tensor:
         factor, slope = _VECTORS((gamma, variance), (eps,))
         ctx.save_for_backward(slope)
-        return factor  # type: ignore[no-any-return]
+        return factor
 
     @staticmethod
     @once_differentiable
@@ -42,6 +42,6 @@ def guarded_factor(gamma: Tensor, variance: Tensor, eps: float) -> Tensor:
     The gradient of gamma is 0 where it was raised to that.
     """
     if torch.compiler.is_compiling():  # which fuses these operations itself
-        return _factor(gamma, variance.detach(), eps)[0]  # type: ignore[no-any-return]
+        return _factor(gamma, variance.detach(), eps)[0]
     factor: Tensor = _Factor.apply(gamma, variance, eps)
     return factor

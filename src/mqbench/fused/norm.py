@@ -100,7 +100,8 @@ def _sums_around(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     origin = x.as_strided((x.shape[1],), (x.stride(1),), x.storage_offset()).contiguous()
     found = STATISTICS((x,), (origin,), axis=1)
     assert found is not None
-    return origin, *found.sums
+    first, second = found.sums
+    return origin, first, second
 
 
 def _moments(origin: Any, first: Any, second: Any, elements: float) -> tuple[Any, Any]:
