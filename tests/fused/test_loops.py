@@ -9,7 +9,7 @@ from torch import Tensor
 
 from mqbench.algorithms import _clipping, dsq, lsq
 from mqbench.functional import STRAIGHT_THROUGH, Incoming, apply
-from mqbench.fused import elementwise
+from mqbench.fused import elementwise, norm, vectors
 from mqbench.fused.activation import Clip
 from mqbench.fused.build import compiler
 from mqbench.fused.elementwise import Affine, Before, Elementwise
@@ -33,16 +33,25 @@ def parameters(definition: Elementwise, channels: bool, zero_point: bool, dtype:
     z = torch.round(4 * s - 2) if zero_point else None
     if definition is _clipping.CLIPPED:
         return [-6 * s, 5 * s, s, z]
+    if definition in LEARNED:
+        s, z = -s, None if z is None else 4 * s - 2.3
     return [s, z, s.double()] if definition is dsq.SOFT_STAIRCASE else [s, z]
 
 
+LEARNED = [lsq.MASKED_AFTER.learned, lsq.MASKED_BEFORE.learned]
 DEFINITIONS = {
+    "lsq_learned": lsq.MASKED_AFTER.learned,
+    "lsq_premask_learned": lsq.MASKED_BEFORE.learned,
     "straight_through": STRAIGHT_THROUGH,
     "lsq": lsq.AFTER_ROUNDING,
     "lsq_premask": lsq.BEFORE_ROUNDING,
     "dsq": dsq.SOFT_STAIRCASE,
     "clipped": _clipping.CLIPPED,
 }
+
+
+def scalars(definition: Elementwise) -> tuple[float, ...]:
+    return (*GRID, 0.07) if definition in LEARNED else GRID
 
 
 def both(
@@ -80,14 +89,22 @@ def test_fused_is_plain(
     x = values(CHANNELS, 5, 1200)  # more than one block
     x[0, 0, :3] = torch.tensor([torch.nan, torch.inf, -torch.inf])
     given = parameters(definition, channels, zero_point, x.dtype)
-    fused, plain = both(monkeypatch, definition, x, given, GRID, axis=0, before=Before(clip=clip))
+    fused, plain = both(
+        monkeypatch, definition, x, given, scalars(definition), axis=0, before=Before(clip=clip)
+    )
     assert bool(fused[0][0, 0, 0].isnan())
     fused, plain = ([r[0].nan_to_num(), r[1].nan_to_num()] for r in (fused, plain))
     agree(fused, plain, exact=name != "dsq")
     monkeypatch.undo()
     agree(
         *both(
-            monkeypatch, definition, x.nan_to_num(0.1, 3, -3), given, GRID, axis=0, before=Before(clip=clip)
+            monkeypatch,
+            definition,
+            x.nan_to_num(0.1, 3, -3),
+            given,
+            scalars(definition),
+            axis=0,
+            before=Before(clip=clip),
         ),
         exact=name != "dsq",
     )
@@ -117,7 +134,7 @@ def test_behind_a_batch_norm(monkeypatch: pytest.MonkeyPatch, name: str) -> None
     affine = Affine(*(values(CHANNELS, seed=s) for s in (2, 3, 4)))
     given = parameters(definition, False, True, x.dtype)
     before = Before(affine, Clip(0.0))
-    fused, plain = both(monkeypatch, definition, x, given, GRID, before=before)
+    fused, plain = both(monkeypatch, definition, x, given, scalars(definition), before=before)
     agree(fused, plain)
     assert fused[2].shape == fused[3].shape == (CHANNELS,)
 
@@ -128,7 +145,7 @@ def test_behind_a_gain(monkeypatch: pytest.MonkeyPatch, name: str, channels: boo
     x, definition = values(CHANNELS, 8, 700), DEFINITIONS[name]
     given = parameters(definition, channels, True, x.dtype)
     before = Before(gain=values(CHANNELS, seed=2))
-    fused, plain = both(monkeypatch, definition, x, given, GRID, axis=0, before=before)
+    fused, plain = both(monkeypatch, definition, x, given, scalars(definition), axis=0, before=before)
     agree(fused, plain, exact=name != "dsq")
     assert fused[2].shape == (CHANNELS,)
 
@@ -185,6 +202,56 @@ def test_every_combination_was_compiled() -> None:
     """Fallbacks are silent inside a process after the first; here nothing may fall back."""
     x = values(8)
     for definition, zero in itertools.product(DEFINITIONS.values(), (False, True)):
-        definition.forward(x, parameters(definition, False, zero, x.dtype), GRID)
+        definition.forward(x, parameters(definition, False, zero, x.dtype), scalars(definition))
         for loop in definition._loops.values():
             assert all(run is not None for run in loop._compiled.values())
+
+
+def test_a_step_size_in_the_pass_is_one_that_was_made_scale_before() -> None:
+    x, gradient = values(CHANNELS, 50), values(CHANNELS, 50, seed=1)
+    step, offset = torch.tensor([-0.31, 1e-9, 0.23]), torch.tensor([-2.4, 0.6, 99.0])
+    scale, zero_point = step.abs().clamp_min(2.0**-23), torch.round(offset.clamp(*GRID))
+    learned, deployed = lsq.MASKED_AFTER.learned, lsq.MASKED_AFTER.deployed
+    assert torch.equal(
+        learned.forward(x, (step, offset), (*GRID, 0.5), axis=0),
+        deployed.forward(x, (scale, zero_point), GRID, axis=0),
+    )
+    dx, _, (ds, dz) = learned.backward(gradient, x, (step, offset), (*GRID, 0.5), axis=0)
+    want_dx, _, (want_ds, want_dz) = deployed.backward(gradient, x, (scale, zero_point), GRID, axis=0)
+    assert torch.equal(dx, want_dx)
+    assert want_ds is not None
+    assert want_dz is not None
+    torch.testing.assert_close(ds, want_ds * step.sign() * 0.5)
+    torch.testing.assert_close(dz, want_dz * 0.5)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("divisor", [False, True])
+@pytest.mark.parametrize("bias", [False, True])
+def test_vectors_are_plain_torch(
+    monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype, divisor: bool, bias: bool
+) -> None:
+    gamma, mean, variance, first, second = (values(CHANNELS, seed=s, dtype=dtype) for s in range(5))
+    given = (
+        gamma,
+        mean,
+        variance,
+        gamma if divisor else None,
+        first if bias else None,
+        mean,
+        first,
+        second.exp(),
+    )
+    found = []
+    for fused in (True, False):
+        if not fused:
+            monkeypatch.setattr(vectors, "takes", lambda _: False)
+        running = mean.clone(), variance.clone()
+        results = norm._BEGIN(given, (7.0, 1e-5, 0.1, 7 / 6), out=running)
+        assert results[0] is running[0]
+        found.append([*results, *norm._END((given[3], *given[:3], first), (7.0, 1e-5))])
+    assert (found[0][-1] is None) is (not divisor)
+    for got, want in zip(*found, strict=True):
+        assert (got is None) is (want is None)
+        if got is not None:
+            torch.testing.assert_close(got, want)
