@@ -224,7 +224,9 @@ FLOATS: dict[str, Write] = {
     "gelu": _gelu,
     "hardsigmoid": _unary("HardSigmoid", alpha=1 / 6, beta=0.5),
     "hardswish": _unary("HardSwish"),
-    "hardtanh": _clip(lambda op: argument(op, 1, "min", -1.0), lambda op: argument(op, 2, "max", 1.0)),
+    "hardtanh": _clip(
+        lambda op: argument(op, 1, "min_val", -1.0), lambda op: argument(op, 2, "max_val", 1.0)
+    ),
     "layer_norm": _layer_norm,
     "leaky_relu": lambda w, op: void(
         w.node("LeakyRelu", [_first(w, op)], op.name, alpha=argument(op, 1, "negative_slope", 0.01))

@@ -2,11 +2,13 @@
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
+from torch import Tensor
 
-from mqbench.deploy._tflite_writer import array, code_offset, symmetric_weight
+from mqbench.deploy._tflite_writer import CHANNEL_LAST, array, code_offset, symmetric_weight
 from mqbench.deploy.bias import integer_bias
 from mqbench.deploy.program import Layer, Pads
 from mqbench.errors import IncompatibleError
@@ -41,40 +43,75 @@ def _linear(w: "Writer", op: Layer) -> None:
 
 
 def _convolution(w: "Writer", op: Layer) -> None:
-    kernel = op.weight.integers.shape[2:]
-    source, same = _padded(w, op, kernel)
-    code, options = "CONV_2D", "Conv2DOptions"
-    order, axis = (0, 2, 3, 1), 0
-    fields: dict[str, Any] = {
-        "padding": w.schema.Padding.SAME if same else w.schema.Padding.VALID,
-        "strideH": op.stride[0],
-        "strideW": op.stride[1],
-        "dilationHFactor": op.dilation[0],
-        "dilationWFactor": op.dilation[1],
-    }
-    if op.groups > 1 and op.weight.integers.shape[1] == 1:
-        code, options = "DEPTHWISE_CONV_2D", "DepthwiseConv2DOptions"
-        order, axis = (1, 2, 3, 0), 3
-        fields["depthMultiplier"] = op.weight.channels // op.groups
+    form = Form.of(w, op, op.inputs[0], op.name, op.weight.integers.shape)
     if w.program.grid(op.name) is None:
-        inputs = [_dequantized(w, op, source), *_real_parameters(w, op, order)]
-        w.operator(code, inputs, w.value(op.name), options, **fields)
+        # LiteRT's convolutions give no sums, so without a quantizer behind it, it is float
+        real = w.declare(f"{op.name}.dequantized", w.shapes[form.source])
+        w.operator("DEQUANTIZE", [form.source], real, "DequantizeOptions")
+        bias = torch.zeros(op.weight.channels) if op.bias is None else op.bias
+        replace(form, source=real).write_float(w, op.name, op.weight.dequantize(), bias)
     else:
-        inputs = [source, *_parameters(w, op, symmetric_weight(op).transpose(order), axis)]
-        w.requantized(op, code, inputs, options, **fields)
+        weight = symmetric_weight(op).transpose(form.order)
+        inputs = [form.source, *_parameters(w, op, weight, form.order.index(0))]
+        w.requantized(op, form.code, inputs, form.options, **form.fields)
 
 
-def _dequantized(w: "Writer", op: Layer, source: str) -> str:
-    """In front of a convolution without a quantizer behind it: LiteRT's convolutions give no sums, so it is float."""
-    called = w.declare(f"{op.name}.dequantized", w.shapes[source])
-    w.operator("DEQUANTIZE", [source], called, "DequantizeOptions")
-    return called
+class Convolution(Protocol):
+    """The numbers of a `Layer` or of a float convolution, one a spatial axis."""
+
+    @property
+    def stride(self) -> tuple[int, ...]: ...
+    @property
+    def padding(self) -> Pads: ...
+    @property
+    def dilation(self) -> tuple[int, ...]: ...
+    @property
+    def groups(self) -> int: ...
 
 
-def _real_parameters(w: "Writer", op: Layer, order: Sequence[int]) -> tuple[str, str]:
-    bias = torch.zeros(op.weight.channels) if op.bias is None else op.bias.float()
-    weight = array(op.weight.dequantize().float()).transpose(order)
-    return w.constant(f"{op.name}.weight", weight), w.constant(f"{op.name}.bias", array(bias))
+@dataclass(frozen=True, kw_only=True)
+class Form:
+    """A two-dimensional convolution as LiteRT has it.
+
+    Args:
+        code, options, fields: of the operator.
+        source: the tensor that it reads, padded where the operator cannot do it.
+        order: of the axes of its weight.
+    """
+
+    code: str
+    options: str
+    fields: dict[str, Any]
+    source: str
+    order: tuple[int, ...]
+
+    @classmethod
+    def of(cls, w: "Writer", op: Convolution, source: str, name: str, weight: Sequence[int]) -> "Form":
+        """Append the padding that the convolution ``name`` of ``source`` needs; ``weight`` is its shape."""
+        sizes = [int(n or 0) for n in w.program.values[source].shape[2:]]
+        ends = tuple(_same(*axis) for axis in zip(sizes, weight[2:], op.stride, op.dilation, strict=True))
+        kinds = w.schema.Padding
+        fields = {
+            "padding": kinds.SAME if op.padding == ends else kinds.VALID,
+            "strideH": op.stride[0],
+            "strideW": op.stride[1],
+            "dilationHFactor": op.dilation[0],
+            "dilationWFactor": op.dilation[1],
+        }
+        if op.padding != ends:
+            source = pad(w, source, op.padding, f"{name}.padded")
+        if op.groups > 1 and weight[1] == 1:
+            fields["depthMultiplier"] = weight[0] // op.groups
+            return cls(
+                code="DEPTHWISE_CONV_2D", options="DepthwiseConv2DOptions", fields=fields, source=source,
+                order=(1, 2, 3, 0),
+            )  # fmt: skip
+        return cls(code="CONV_2D", options="Conv2DOptions", fields=fields, source=source, order=CHANNEL_LAST)
+
+    def write_float(self, w: "Writer", name: str, weight: Tensor, bias: Tensor) -> None:
+        """Append it with float constants."""
+        inputs = [self.source, w.real(weight, f"{name}.weight", self.order), w.real(bias, f"{name}.bias")]
+        w.operator(self.code, inputs, w.value(name), self.options, **self.fields)
 
 
 def _parameters(w: "Writer", op: Layer, weight: Any, axis: int) -> tuple[str, str]:
@@ -90,15 +127,6 @@ def _parameters(w: "Writer", op: Layer, weight: Any, axis: int) -> tuple[str, st
         w.constant(f"{op.name}.weight", weight, w.affine(scale.tolist(), zeros, axis)),
         w.constant(f"{op.name}.bias", array(bias), w.affine(product, zeros, 0)),
     )
-
-
-def _padded(w: "Writer", op: Layer, kernel: Sequence[int]) -> tuple[str, bool]:
-    """The tensor that a convolution reads, and whether it pads by itself as SAME does."""
-    (name,) = op.inputs
-    sizes = [int(n or 0) for n in w.program.values[name].shape[2:]]
-    if op.padding == tuple(_same(*axis) for axis in zip(sizes, kernel, op.stride, op.dilation, strict=True)):
-        return name, True
-    return pad(w, name, op.padding, f"{op.name}.padded"), False
 
 
 def _same(size: int, kernel: int, stride: int, dilation: int) -> tuple[int, int]:

@@ -14,7 +14,7 @@ from mqbench.deploy._tflite_writer import (
     stored_axis,
     stored_shape,
 )
-from mqbench.deploy.program import Move
+from mqbench.deploy.program import Float, Move
 from mqbench.errors import IncompatibleError
 
 if TYPE_CHECKING:
@@ -29,7 +29,6 @@ def write_move(w: "Writer", op: Move) -> None:
     Raises:
         IncompatibleError: it has no form here.
     """
-    w.grid(op.name)
     name = op.target.split(".")[1]
     if name not in MOVES:
         raise IncompatibleError(f"the LiteRT writer has no {op.target} ({op.name})")
@@ -40,7 +39,7 @@ def _shape(w: "Writer", name: str) -> tuple[int | None, ...]:
     return w.program.values[name].shape
 
 
-def _reshape(w: "Writer", op: Move) -> None:
+def _reshape(w: "Writer", op: Move | Float) -> None:
     """By way of channel first, whose order of values the program's reshape keeps; not where there is one pixel."""
     (source,) = op.inputs
     before, after = _shape(w, source), _shape(w, op.name)
@@ -59,13 +58,13 @@ def _images(shape: Sequence[int | None]) -> bool:
     return len(shape) == 4 and math.prod(int(n or 0) for n in shape[2:]) > 1 and shape[1] != 1
 
 
-def _reshaped(w: "Writer", op: Move, source: str, target: str, shape: Sequence[int | None]) -> None:
+def _reshaped(w: "Writer", op: Move | Float, source: str, target: str, shape: Sequence[int | None]) -> None:
     sizes = w.integers(f"{op.name}.shape", [-1 if n is None else n for n in shape])
     w.operator("RESHAPE", [source, sizes], target)
 
 
 def _transposed(
-    w: "Writer", op: Move, source: str, order: Sequence[int], target: str, shape: Sequence[int | None]
+    w: "Writer", op: Move | Float, source: str, order: Sequence[int], target: str, shape: Sequence[int | None]
 ) -> str:
     w.operator(
         "TRANSPOSE",
@@ -76,11 +75,11 @@ def _transposed(
     return target
 
 
-def _identity(w: "Writer", op: Move) -> None:
+def _identity(w: "Writer", op: Move | Float) -> None:
     _reshaped(w, op, op.inputs[0], w.value(op.name), stored_shape(_shape(w, op.name)))
 
 
-def _max_pool(w: "Writer", op: Move) -> None:
+def _max_pool(w: "Writer", op: Move | Float) -> None:
     (source,) = op.inputs
     kernel = each(op.args[1], 2)
     stride = each(argument(op, 2, "stride") or kernel, 2)
@@ -100,33 +99,35 @@ def _max_pool(w: "Writer", op: Move) -> None:
     )  # fmt: skip
 
 
-def _padded_with_lowest(w: "Writer", op: Move, source: str, pads: list[tuple[int, int]]) -> str:
-    """PAD, which pads with real zero, where no integer is smaller; else PADV2 with the smallest there is."""
-    grid, called = w.grid(op.name), f"{op.name}.padded"
+def _padded_with_lowest(w: "Writer", op: Move | Float, source: str, pads: list[tuple[int, int]]) -> str:
+    """PAD, which pads with real zero, where no value is smaller; else PADV2 with the smallest there is."""
+    grid, called = w.program.grid(op.name), f"{op.name}.padded"
     batch, channels, *sizes = _shape(w, op.inputs[0])
     shape = [batch, *(int(n or 0) + sum(ends) for n, ends in zip(sizes, pads, strict=True)), channels]
     inputs = [source, w.integers(f"{called}.pads", [(0, 0), *pads, (0, 0)])]
     target = w.value(op.name, called=called, shape=shape)
-    if grid.zero_point == grid.quant_min:
+    if w.never_negative(op.inputs[0]):
         w.operator("PAD", inputs, target, "PadOptions")
     else:
-        lowest = np.asarray([LOW], dtype=np.int8)
-        inputs.append(w.constant(f"{called}.lowest", lowest, w.quantization(grid)))
+        lowest = np.float32(np.finfo(np.float32).min) if grid is None else np.int8(LOW)
+        quantization = None if grid is None else w.quantization(grid)
+        inputs.append(w.constant(f"{called}.lowest", lowest.reshape(1), quantization))
         w.operator("PADV2", inputs, target, "PadV2Options")
     return called
 
 
-def _pad(w: "Writer", op: Move) -> None:
+def _pad(w: "Writer", op: Move | Float) -> None:
     flat, rank = list(op.args[1]), len(_shape(w, op.name))
-    if argument(op, 2, "mode", "constant") != "constant" and op.target.startswith("aten.pad."):
-        raise IncompatibleError(f"the LiteRT writer pads with zero; {op.name} pads by {op.args[2]}")
+    others = argument(op, 2, "mode", "constant") != "constant" and op.target.startswith("aten.pad.")
+    if others or argument(op, 3 if op.target.startswith("aten.pad.") else 2, "value") or min(flat) < 0:
+        raise IncompatibleError(f"the LiteRT writer pads with zero; {op.name} pads by {op.args[2:]}")
     pads = [(0, 0)] * rank
     for place in range(len(flat) // 2):  # torch counts from the last axis
         pads[stored_axis(rank - 1 - place, rank)] = (flat[2 * place], flat[2 * place + 1])
     w.operator("PAD", [op.inputs[0], w.integers(f"{op.name}.pads", pads)], w.value(op.name), "PadOptions")
 
 
-def _slice(w: "Writer", op: Move) -> None:
+def _slice(w: "Writer", op: Move | Float) -> None:
     shape = _shape(w, op.inputs[0])
     rank = len(shape)
     axis = argument(op, 1, "dim", 0) % rank
@@ -158,7 +159,7 @@ def _clamped(place: int, size: int) -> int:
     return min(max(place + size if place < 0 else place, 0), size)
 
 
-MOVES: dict[str, Callable[["Writer", Move], None]] = {
+MOVES: dict[str, Callable[["Writer", Move | Float], None]] = {
     **dict.fromkeys(("alias", "clone", "contiguous", "detach"), _identity),
     **dict.fromkeys(
         ("flatten", "view", "reshape", "unflatten", "squeeze", "unsqueeze", "_unsafe_view"), _reshape

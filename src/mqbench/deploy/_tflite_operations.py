@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mqbench.deploy._tflite_float import write_float
 from mqbench.deploy._tflite_layers import pad, write_layer
 from mqbench.deploy._tflite_moves import write_move
 from mqbench.deploy._tflite_writer import HIGH, LOW, code_offset, stored_axis
@@ -14,6 +15,7 @@ from mqbench.deploy.program import (
     Combination,
     Concat,
     Dequantize,
+    Float,
     GlobalPool,
     Layer,
     Move,
@@ -32,13 +34,10 @@ def write_operation(w: "Writer", op: Operation) -> None:
     """Append what computes an operation.
 
     Raises:
-        IncompatibleError: LiteRT's integer kernels do not cover it.
+        IncompatibleError: LiteRT has no form for it.
     """
     if type(op) not in _WRITERS:
-        raise IncompatibleError(
-            f"the LiteRT writer is all-integer and has no {op.kind} ({op.name}); it takes graph 3, and no functions "
-            "that stay in float"
-        )
+        raise IncompatibleError(f"the LiteRT writer has no {op.kind} ({op.name})")
     _WRITERS[type(op)](w, op)
 
 
@@ -115,6 +114,7 @@ _WRITERS: dict[type[Operation], Callable[["Writer", Any], None]] = {
     Add: _add,
     Concat: _concat,
     Dequantize: _dequantize,
+    Float: write_float,
     GlobalPool: _global_pool,
     Layer: write_layer,
     Move: write_move,

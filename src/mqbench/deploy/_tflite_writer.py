@@ -12,18 +12,19 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from mqbench.deploy.program import Combination, Grid, Layer, Program
+from mqbench.deploy._float_convolution import merged_pads
+from mqbench.deploy.program import Combination, Float, Grid, Layer, Program
 from mqbench.errors import IncompatibleError, RequestError
 
 INSTALL = "pip install 'mqbench[litert]'"
 CHANNEL_LAST, CHANNEL_FIRST = (0, 2, 3, 1), (0, 3, 1, 2)
 LOW, HIGH = -128, 127  # of the container
 _IDENTIFIER = b"TFL3"
-# the first version of each operator that takes int8 (dequantization, reshape and cast have no other)
+# the first version of each operator that takes int8; what has floats alone is at its first
 _VERSIONS = {
-    "ADD": 2, "BATCH_MATMUL": 2, "CAST": 1, "CONCATENATION": 2, "CONV_2D": 3, "DEPTHWISE_CONV_2D": 3, "DEQUANTIZE": 2,
+    "ADD": 2, "BATCH_MATMUL": 2, "CONCATENATION": 2, "CONV_2D": 3, "DEPTHWISE_CONV_2D": 3, "DEQUANTIZE": 2,
     "FULLY_CONNECTED": 4, "MAXIMUM": 2, "MAX_POOL_2D": 2, "MEAN": 2, "MINIMUM": 2, "MUL": 2, "PAD": 2, "PADV2": 2,
-    "QUANTIZE": 1, "RESHAPE": 1, "STRIDED_SLICE": 2, "SUB": 2, "TRANSPOSE": 2,
+    "STRIDED_SLICE": 2, "SUB": 2, "TRANSPOSE": 2,
 }  # fmt: skip
 
 
@@ -65,6 +66,8 @@ class Writer:
         self.buffers: list[Any] = [self.schema.BufferT()]  # the first one is empty by convention
         self.known: dict[str, int] = {}
         self.shapes: dict[str, tuple[int | None, ...]] = {}
+        self.merged = merged_pads(program)
+        self.makers = {op.name: op for op in program.operations}
 
     # -- tensors ----------------------------------------------------------------------------------------
 
@@ -78,6 +81,15 @@ class Writer:
     def integers(self, name: str, values: Sequence[Any]) -> str:
         """A constant of int32: axes, shapes, pairs of pads."""
         return self.constant(name, np.asarray(values, dtype=np.int32))
+
+    def number(self, name: str, value: float) -> str:
+        """A constant of float32 without axes."""
+        return self.constant(name, np.asarray(value, dtype=np.float32))
+
+    def real(self, tensor: Tensor, name: str, order: Sequence[int] = ()) -> str:
+        """A constant of float32, its axes in another order."""
+        values = array(tensor.float())
+        return self.constant(name, values.transpose(order) if order else values)
 
     def declare(
         self, name: str, shape: Sequence[int | None], grid: Grid | None = None, kind: str = ""
@@ -116,6 +128,17 @@ class Writer:
         found.zeroPoint = np.asarray(zero_point, dtype=np.int64)
         found.quantizedDimension = axis
         return found
+
+    def never_negative(self, name: str) -> bool:
+        """Whether real zero is the lowest value that a tensor can have, as far as can be told from what makes it."""
+        if (grid := self.program.grid(name)) is not None:
+            return grid.zero_point == grid.quant_min
+        maker = self.makers.get(name)
+        if not isinstance(maker, Float):
+            return False
+        return maker.kind in ("float relu", "float relu6") or (
+            maker.kind == "float hardtanh" and len(maker.args) > 1 and bool(maker.args[1] >= 0)
+        )
 
     def grid(self, name: str) -> Grid:
         """The grid of a tensor.
@@ -214,7 +237,7 @@ class Writer:
         code = self.schema.OperatorCodeT()
         code.builtinCode = getattr(self.schema.BuiltinOperator, name)
         code.deprecatedBuiltinCode = min(code.builtinCode, 127)  # what readers of older files look at
-        code.version = _VERSIONS[name]
+        code.version = _VERSIONS.get(name, 1)
         return code
 
 
