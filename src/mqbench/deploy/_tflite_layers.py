@@ -48,8 +48,7 @@ def _convolution(w: "Writer", op: Layer) -> None:
         # LiteRT's convolutions give no sums, so without a quantizer behind it, it is float
         real = w.declare(f"{op.name}.dequantized", w.shapes[form.source])
         w.operator("DEQUANTIZE", [form.source], real, "DequantizeOptions")
-        bias = torch.zeros(op.weight.channels) if op.bias is None else op.bias
-        replace(form, source=real).write_float(w, op.name, op.weight.dequantize(), bias)
+        replace(form, source=real).write_float(w, op.name, op.weight.dequantize(), _real_bias(w, op))
     else:
         weight = symmetric_weight(op).transpose(form.order)
         inputs = [form.source, *_parameters(w, op, weight, form.order.index(0))]
@@ -112,6 +111,15 @@ class Form:
         """Append it with float constants."""
         inputs = [self.source, w.real(weight, f"{name}.weight", self.order), w.real(bias, f"{name}.bias")]
         w.operator(self.code, inputs, w.value(name), self.options, **self.fields)
+
+
+def _real_bias(w: "Writer", op: Layer) -> Tensor:
+    """The value of the integer bias, which the reference adds: the float one is up to half a step of the sums off."""
+    source = w.grid(op.inputs[0])
+    steps = integer_bias(op, source)
+    if steps is None:
+        return torch.zeros(op.weight.channels)
+    return (steps.double() * op.weight.channel_scale.double() * source.scale).float()
 
 
 def _parameters(w: "Writer", op: Layer, weight: Any, axis: int) -> tuple[str, str]:
