@@ -13,7 +13,7 @@ from mqbench.deploy._float_convolution import merged_pads
 from mqbench.deploy.bias import integer_bias
 from mqbench.deploy.program import Combination, Float, Grid, Layer, Operation, Pads, Program, Ref
 
-_ROUND32, _ROUND64 = 1.5 * 2.0**23, 1.5 * 2.0**52
+MAGIC = _ROUND32, _ROUND64 = 1.5 * 2.0**23, 1.5 * 2.0**52  # adding and subtracting them rounds half to even
 _EXACT32 = 2.0**22  # what the float32 trick rounds right
 
 

@@ -1,15 +1,17 @@
-"""TVM: the integer Relax lowering, compiled for the CPU without schedules: exact, and slow."""
+"""TVM: the Relax lowering, compiled for the CPU with one plain schedule for integers and floats."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from mqbench.deploy import bias as biases
+from mqbench.deploy._relax_moves import MOVES
+from mqbench.deploy._relax_schedule import scheduled
 from mqbench.deploy.arithmetic import Arithmetic
-from mqbench.deploy.program import Dequantize, Move, Program, Quantize
+from mqbench.deploy.program import Concat, Dequantize, Float, Move, Operation, Program, Quantize
 from mqbench.deploy.relax_form import relax_form
 from mqbench.deploy.runtimes._base import Node, Runtime, Session
 from mqbench.errors import RequestError
@@ -33,9 +35,10 @@ class _Session(Session):
         self._module: Any = form.module
         self._tensor: Any = tvm.runtime.tensor
         self._parameters = [self._tensor(array) for array in form.parameters.values()]
+        target = _target(tvm, options)
         try:
             self._machine: Any = relax.VirtualMachine(
-                relax.build(form.module, target=_target(tvm, options)), tvm.cpu()
+                relax.build(scheduled(form.module, target), target=target), tvm.cpu()
             )
         except (RuntimeError, ValueError) as error:
             raise RequestError(f"tvm refuses the network: {' '.join(str(error).split())[-200:]}") from error
@@ -48,20 +51,24 @@ class _Session(Session):
         return {name: torch.from_numpy(found[i].numpy()) for i, name in enumerate(self._names)}
 
     def nodes(self) -> list[Node]:
-        """Operation by operation: the lowering computes each in integers, TVM only compiles it."""
+        """Operation by operation: the lowering decides what is an integer, TVM only compiles it."""
         return [
             Node(
                 name=op.name,
                 kind=f"relax {op.kind}",
-                precision="convert"
-                if isinstance(op, (Quantize, Dequantize))
-                else "move"
-                if isinstance(op, Move)
-                else "integer",
+                precision=_precision(op),
                 operations=(op.name,),
             )
             for op in self._program.operations
         ]
+
+
+def _precision(op: Operation) -> Literal["integer", "float", "convert", "move"]:
+    if isinstance(op, (Quantize, Dequantize)):
+        return "convert"
+    if isinstance(op, (Move, Concat)) or (isinstance(op, Float) and op.target.split(".")[1] in MOVES):
+        return "move"
+    return "float" if isinstance(op, Float) else "integer"
 
 
 def _target(tvm: Any, options: Mapping[str, Any]) -> Any:
@@ -79,5 +86,4 @@ RUNTIME = Runtime(
     arithmetic=Arithmetic(add="exact"),
     open=_Session,
     options={"target": "host"},
-    timed=False,  # loops without schedules
 )
