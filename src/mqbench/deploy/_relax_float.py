@@ -103,11 +103,7 @@ def _conv(w: "Writer", op: Float) -> Any:
             groups=read.groups,
         )
     )
-    if read.bias is None:
-        return found
-    rank = len(w.program.values[op.name].shape)
-    bias = w.emit(w.op.reshape(w.values[read.bias], [1, -1, *[1] * (rank - 2)]))
-    return w.emit(w.op.add(found, bias))
+    return found if read.bias is None else w.emit(w.op.add(found, _channels(w, op, w.values[read.bias])))
 
 
 def _linear(w: "Writer", op: Float) -> Any:
@@ -115,6 +111,22 @@ def _linear(w: "Writer", op: Float) -> Any:
     found = w.emit(w.op.matmul(_first(w, op), turned))
     bias = argument(op, 2, "bias")
     return found if bias is None else w.emit(w.op.add(found, _operand(w, op, bias)))
+
+
+def _batch_norm(w: "Writer", op: Float) -> Any:
+    """(x - mean) gamma / sqrt(var + eps) + beta, of stored statistics."""
+    gamma, beta, mean, variance = (
+        None if a is None else _channels(w, op, w.values[a.name]) for a in op.args[1:5]
+    )
+    raised = w.emit(w.op.add(variance, w.constant(op.args[7], "float32")))
+    found = w.emit(w.op.divide(w.emit(w.op.subtract(_first(w, op), mean)), w.emit(w.op.sqrt(raised))))
+    found = found if gamma is None else w.emit(w.op.multiply(found, gamma))
+    return found if beta is None else w.emit(w.op.add(found, beta))
+
+
+def _channels(w: "Writer", op: Float, vector: Any) -> Any:
+    """``[channels]`` against what the operation gives."""
+    return w.emit(w.op.reshape(vector, [1, -1, *[1] * (len(w.program.values[op.name].shape) - 2)]))
 
 
 def _mean(w: "Writer", op: Float) -> Any:
@@ -165,6 +177,7 @@ FLOATS: dict[str, Write] = {
     **dict.fromkeys(("adaptive_avg_pool1d", "adaptive_avg_pool2d", "adaptive_avg_pool3d"), _adaptive),
     "add": _binary("add"),
     **dict.fromkeys(("avg_pool1d", "avg_pool2d", "avg_pool3d"), _avg_pool),
+    "batch_norm": _batch_norm,
     "bmm": _binary("matmul"),
     "cat": _cat,
     "clamp": _clip(lambda op: argument(op, 1, "min"), lambda op: argument(op, 2, "max")),
@@ -182,6 +195,7 @@ FLOATS: dict[str, Write] = {
     "matmul": _binary("matmul"),
     "mean": _mean,
     "mul": _binary("multiply"),
+    "neg": _unary("negative"),
     "relu": _unary("nn.relu"),
     "relu6": _clip(0.0, 6.0),
     "sigmoid": _unary("sigmoid"),

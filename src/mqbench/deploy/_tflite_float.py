@@ -155,6 +155,18 @@ def _matmul(w: "Writer", op: Float) -> None:
     )
 
 
+def _batch_norm(w: "Writer", op: Float) -> None:
+    """x gamma / sqrt(var + eps), and what is left, of stored statistics."""
+    given: Any = op.args[1:5]
+    gamma, beta, mean, variance = (None if a is None else w.program.constants[a.name].double() for a in given)
+    scale = (1.0 if gamma is None else gamma) / (variance + op.args[7]).sqrt()
+    shift = (0.0 if beta is None else beta) - mean * scale
+    shape = [-1, *[1] * (_rank(w, op.name) - 2)] if _rank(w, op.name) != 4 else [-1]
+    names = [w.real(n.reshape(shape), f"{op.name}.{k}") for n, k in ((scale, "scale"), (shift, "shift"))]
+    w.operator("MUL", [_operand(w, op, 0), names[0]], _between(w, op, "scaled"), "MulOptions")
+    w.operator("ADD", [f"{op.name}.scaled", names[1]], w.value(op.name), "AddOptions")
+
+
 def _mean(w: "Writer", op: Float) -> None:
     _averaged(w, op, each(argument(op, 1, "dim"), 1), keep=bool(argument(op, 2, "keepdim", False)))
 
@@ -223,6 +235,7 @@ FLOATS: dict[str, Write] = {
     "adaptive_avg_pool2d": _adaptive,
     "add": _binary("ADD", "AddOptions"),
     "avg_pool2d": _avg_pool,
+    "batch_norm": _batch_norm,
     **dict.fromkeys(("matmul", "bmm"), _matmul),
     "cat": _cat,
     "clamp": _clip(lambda op: argument(op, 1, "min"), lambda op: argument(op, 2, "max")),
@@ -239,6 +252,7 @@ FLOATS: dict[str, Write] = {
     "linear": _linear,
     "mean": _mean,
     "mul": _binary("MUL", "MulOptions"),
+    "neg": _unary("NEG", "NegOptions"),
     "relu": _clip(0.0, None),
     "relu6": _clip(0.0, 6.0),
     "sigmoid": _unary("LOGISTIC"),

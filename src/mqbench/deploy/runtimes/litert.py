@@ -13,5 +13,4 @@ RUNTIME = Runtime(
     arithmetic=Arithmetic(quantize="reciprocal", add="shifted"),
     open=opener("BUILTIN"),
     faults=FAULTS,
-    timed=False,  # the writer has integer networks alone, so there is nothing to be compared with
 )
