@@ -17,8 +17,8 @@ CASES = {
     "torch_fbgemm": ["fbgemm", "snpe"],
     "torch_x86": ["fbgemm", "tensorrt"],
     "torch_onednn": ["tensorrt", "acl", "tvm"],
-    "litert": ["tvm", "snpe", "fbgemm"],
-    "litert_reference": ["tvm", "snpe", "fbgemm"],
+    "litert": ["tvm", "tensorrt", "acl", "snpe", "fbgemm"],
+    "litert_reference": ["tvm", "tensorrt", "acl", "snpe", "fbgemm"],
     "openvino": ["tensorrt", "acl", "tvm", "fbgemm"],
 }
 

@@ -40,6 +40,8 @@ CASES = [
     pytest.param("basic", "tvm", 8, "tvm", marks=pytest.mark.slow),
     pytest.param("inverted", "fbgemm", 4, "tvm", marks=pytest.mark.slow),  # TVM takes its time to compile
     pytest.param("concat", "snpe", 8, "tvm", marks=pytest.mark.slow),
+    pytest.param("squeeze", "acl", 8, "tvm", marks=pytest.mark.slow),
+    pytest.param("halves", "tensorrt", 8, "tvm", marks=pytest.mark.slow),
 ]
 
 
@@ -81,6 +83,9 @@ def test_layer_by_layer_within_one_step(net: str, backend: str, bits: int, runti
         ("snpe", "tvm"),
         ("tvm", "litert"),
         ("fbgemm", "litert_reference"),
+        ("tensorrt", "litert"),
+        ("acl", "litert_reference"),
+        ("acl", "tvm"),
     ],
 )
 @pytest.mark.parametrize(
@@ -278,7 +283,7 @@ def test_qnn_refuses_zero_points_of_channels() -> None:
     [
         ("basic", "snpe", 8, "torch_onednn", "takes symmetric weights"),
         ("basic", "acl", 8, "torch_fbgemm", "graph 1 leaves the output of stem.0 in float"),
-        ("basic", "acl", 8, "tvm", "it takes graph 3"),
+        ("pooled", "snpe", 8, "tvm", "has no pool"),
         ("basic", "fbgemm", 16, "torch_fbgemm", "up to 8 bits"),
     ],
 )

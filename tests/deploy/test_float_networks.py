@@ -15,7 +15,7 @@ from mqbench.deploy.float_program import float_network
 from mqbench.deploy.lowering import lower
 from mqbench.deploy.program import Program
 from mqbench.deploy.simulation import Simulation
-from mqbench.errors import IncompatibleError
+from mqbench.errors import IncompatibleError, RequestError
 from networks import images, trained
 from real_models import make
 
@@ -101,6 +101,12 @@ def test_latency_of_both_precisions(runtime: str) -> None:
     assert found.speedup > 0
     assert found.integer_layers == found.layers == 3
     assert runtimes[runtime].timed  # type: ignore[index]
+
+
+def test_an_engine_of_one_thread_is_not_timed_as_one_of_two() -> None:
+    pytest.importorskip("tvm")
+    with pytest.raises(RequestError, match="tvm runs on one thread here, got threads=2"):
+        mqbench.latency(converted("basic", "tvm"), runtime="tvm", threads=2)
 
 
 @pytest.mark.parametrize("runtime", ["litert", "tvm"])

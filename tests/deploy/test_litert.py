@@ -65,6 +65,9 @@ CASES: list[tuple[Any, str, int, dict[str, Any]]] = [
     (Corners, "snpe", 8, SYMMETRIC),
     (Corners, "tvm", 3, {}),
     (Tokens, "tvm", 8, {}),
+    ("basic", "tensorrt", 8, {}),
+    ("squeeze", "acl", 8, {}),
+    ("pooled", "acl", 8, {}),
 ]
 
 
@@ -141,8 +144,7 @@ def test_a_last_convolution_is_float_and_says_so(runtime: str) -> None:
         ("basic", "fbgemm", 8, "takes int8 weights without zero points, and stem.0 has integers from"),
         ("basic", "tvm", 16, "activations of 2 to 8 bits, got 16"),
         ("padded", "tvm", 8, "has conv2d and linear; b is conv1d"),
-        ("basic", "acl", 8, "has no float"),
-        ("squeeze", "tvm", 8, "has no float"),
+        ("attention", "tvm", 8, "has no aten.transpose"),
     ],
 )
 def test_what_it_cannot_express_is_refused(net: str, backend: str, bits: int, message: str) -> None:

@@ -133,6 +133,9 @@ def compare(
     names = list(dict.fromkeys(names))
     for name in names:
         engine: Runtime = runtimes[name]  # type: ignore[index]
+        if engine.one_thread and threads > 1:
+            refused[name] = RequestError(f"{name} runs on one thread here, got threads={threads}")
+            continue
         try:
             pair = {
                 "int8": engine.load(program, threads=threads),

@@ -1,4 +1,4 @@
-"""TVM: the integer Relax lowering as TVMScript with its parameters beside the text, in one safetensors file.
+"""TVM: the Relax lowering as TVMScript with its parameters beside the text, in one safetensors file.
 
 ``tvm.script.from_source`` reads the text under the header entry ``tvmscript``; the tensors are the arguments of
 ``main`` after the network's inputs, in the order of the entry ``parameters``.

@@ -102,6 +102,7 @@ class Runtime:
         options: what users can set, with default values.
         faults: known ones.
         timed: its speed is meant to be measured.
+        one_thread: it has no more, whatever it is given.
         one_step: an exact reference of this engine cannot be stated; why (the named rounding rule).
     """
 
@@ -116,6 +117,7 @@ class Runtime:
     artifact: str = ""
     faults: tuple[Fault, ...] = ()
     timed: bool = True
+    one_thread: bool = False
     one_step: str = ""
 
     def require(self) -> None:

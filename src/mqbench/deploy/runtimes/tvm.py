@@ -22,7 +22,7 @@ class _Session(Session):
         self,
         program: Program,
         _: Path | None,
-        threads: int,
+        _threads: int,
         watched: Sequence[str],
         options: Mapping[str, Any],
     ) -> None:
@@ -42,7 +42,6 @@ class _Session(Session):
             )
         except (RuntimeError, ValueError) as error:
             raise RequestError(f"tvm refuses the network: {' '.join(str(error).split())[-200:]}") from error
-        del threads  # TVM takes TVM_NUM_THREADS when it starts
 
     def run(self, *inputs: Tensor) -> dict[str, Tensor]:
         """One batch."""
@@ -86,4 +85,5 @@ RUNTIME = Runtime(
     arithmetic=Arithmetic(add="exact"),
     open=_Session,
     options={"target": "host"},
+    one_thread=True,  # no loop of the schedule is parallel
 )
