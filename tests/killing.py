@@ -27,6 +27,15 @@ PLACES = (
     ("the record is in its place", "mqbench.store:_moved", 1, True),
 )
 
+QUANTIZING = (
+    ("rehearsing", "mqbench.deploy.onnx_file:write", 1, True),
+    ("training the float network", "mqbench.training._loop:_Loop._backward", 5, True),
+    ("writing the model", "mqbench.deploy.onnx_file:write", 2, True),
+    ("writing the network", "mqbench.deploy.program_file:save_tensors", 1, True),
+    ("verifying", "mqbench.deploy.artifact:verify", 1, True),
+    ("before the page", "mqbench.deploy.artifact:page", 1, True),
+)
+
 
 def arm(target: str, calls: int, done: bool) -> None:
     """Make this process die at a call of a function, before or after what it does."""
@@ -61,6 +70,6 @@ def outcome(command: list[str], *target: Any) -> int:
 
 
 if __name__ == "__main__":
-    for name, *target in PLACES:
+    for name, *target in {"run": PLACES, "quantize": QUANTIZING}[sys.argv[1]]:
         print(f"{name}: {outcome(sys.argv[1:], *target)}", flush=True)
     print(f"undisturbed: {outcome(sys.argv[1:])}", flush=True)

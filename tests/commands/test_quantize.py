@@ -1,14 +1,21 @@
 """`mqbench quantize` and `mqbench verify`, with everything real: training, engine, files."""
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from killing import QUANTIZING
 from mqbench import cli, runner
 from mqbench.deploy import requirement
+from mqbench.deploy.artifact import verify_again
+from mqbench.errors import RequestError
 from mqbench.record import Setting
+from processes import environment
 
 pytest.importorskip("onnxruntime")
 Run = Callable[[str], tuple[int, str, str]]
@@ -51,6 +58,27 @@ def test_from_a_network_to_a_certificate_and_back(
     code, _, err = run("verify out")
     assert code == 2
     assert "model.onnx is not the file that was certified" in err
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_killed_wherever_it_is_it_leaves_nothing_that_opens_and_can_be_started_again(tmp_path: Path) -> None:
+    said = subprocess.run(
+        [sys.executable, "-m", "killing", *f"{QUANTIZE.replace('64', '16')} --export out --quiet".split()],
+        cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=300, check=True,
+    )  # fmt: skip
+    killed = {name for name, *_ in QUANTIZING}
+    ends = [line.rpartition(": ")[::2] for line in said.stdout.splitlines()]
+    assert {name: int(code) for name, code in ends if name in killed} == dict.fromkeys(killed, -9), (
+        said.stderr
+    )
+    assert ends[-1] == ("undisturbed", "0"), said.stderr
+    verify_again(tmp_path / "out")
+    left = list(tmp_path.glob(".out.*"))
+    assert left
+    for folder in left:
+        with pytest.raises(RequestError, match=r"cannot (be )?read"):
+            verify_again(folder)
 
 
 NETWORK = """
