@@ -28,7 +28,6 @@ PLACES = (
 )
 
 QUANTIZING = (
-    ("rehearsing", "mqbench.deploy.onnx_file:write", 1, True),
     ("training the float network", "mqbench.training._loop:_Loop._backward", 5, True),
     ("writing the model", "mqbench.deploy.onnx_file:write", 2, True),
     ("writing the network", "mqbench.deploy.program_file:save_tensors", 1, True),

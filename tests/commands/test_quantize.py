@@ -65,7 +65,7 @@ def test_from_a_network_to_a_certificate_and_back(
 def test_killed_wherever_it_is_it_leaves_nothing_that_opens_and_can_be_started_again(tmp_path: Path) -> None:
     said = subprocess.run(
         [sys.executable, "-m", "killing", *f"{QUANTIZE.replace('64', '16')} --export out --quiet".split()],
-        cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=300, check=True,
+        cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=600, check=True,
     )  # fmt: skip
     killed = {name for name, *_ in QUANTIZING}
     ends = [line.rpartition(": ")[::2] for line in said.stdout.splitlines()]

@@ -10,6 +10,7 @@ from torch import Tensor, fx, nn
 
 import mqbench
 from deployed import converted
+from mqbench import cli
 from mqbench.backends._base import Overrides
 from mqbench.deploy import runtimes
 from mqbench.deploy.artifact import Request, make, verify_again
@@ -197,9 +198,19 @@ def test_a_damaged_file_is_refused(tmp_path: Path) -> None:
             runtimes["litert"].load(program, path)  # type: ignore[index]
 
 
-def test_a_missing_engine_is_named_with_its_install_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    program = lower(converted("basic", "tvm"))
+def test_a_missing_engine_is_named_with_its_install_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    program, x = lower(converted("basic", "tvm")), images(4)
+    monkeypatch.chdir(tmp_path)
+    make(program, [x], [x], Request(folder=Path("out"), runtime="litert"), network={})
     monkeypatch.setitem(sys.modules, "ai_edge_litert", None)
-    for call in (lambda: build(program), runtimes["litert"].require):  # type: ignore[index]
-        with pytest.raises(RequestError, match=r"pip install 'mqbench\[litert\]'"):
-            call()
+    with pytest.raises(RequestError, match=r"pip install 'mqbench\[litert\]'"):
+        build(program)
+    for command in (
+        "quantize digits_resnet --dataset digits --backend tvm --runtime litert --export new",
+        "verify out",
+        "latency resnet18 --runtime litert",
+    ):
+        assert cli.main(command.split()) == 2
+        assert "pip install 'mqbench[litert]'" in capsys.readouterr().err

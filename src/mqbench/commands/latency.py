@@ -59,6 +59,7 @@ def latency(
     runtimes: Any = import_module("mqbench.deploy.runtimes")
     for engine in runtime:
         runtimes.check(engine)
+        runtimes[engine].require()
     for name in architectures:
         mqbench.architectures.check(name)
     records.check_writable()
