@@ -11,7 +11,7 @@ from mqbench import functional as F
 from mqbench import observers as observer_catalog
 from mqbench.errors import CalibrationError, IncompatibleError, RequestError
 from mqbench.fused.activation import Activation, clip_of
-from mqbench.fused.incoming import Incoming
+from mqbench.fused.incoming import Incoming, incoming
 from mqbench.fused.norm import DeferredNorm
 from mqbench.observation import Observation, at_least_float
 from mqbench.observers._base import Observer
@@ -164,9 +164,7 @@ class FakeQuantize(nn.Module, ABC):
         passed through is then their result.
         """
         clip = None if activation is None else clip_of(activation)
-        arrived = (
-            Incoming(x.output, x, clip) if isinstance(x, DeferredNorm) else Incoming(x, None, clip, gain)
-        )
+        arrived = incoming(x, clip, gain)
         if self._observation is not None or not self.enabled:
             tensor = arrived.whole()
             if self._observation is not None and self._observation.active:
@@ -178,10 +176,8 @@ class FakeQuantize(nn.Module, ABC):
             raise RequestError(f"a fake quantizer takes floating-point tensors, got {dtype}")
         if dtype.itemsize == 2:
             arrived = Incoming(arrived.with_norm().tensor.float(), None, clip)
-        if isinstance(x, DeferredNorm) or clip is not None or arrived.gain is not None:
-            y = self.fake_quantize_incoming(arrived)
-        else:
-            y = self.fake_quantize(arrived.tensor)
+        plain = arrived.norm is None and clip is None and arrived.gain is None
+        y = self.fake_quantize(arrived.tensor) if plain else self.fake_quantize_incoming(arrived)
         return y if dtype is y.dtype else y.to(dtype)
 
     @torch.no_grad()
@@ -244,8 +240,7 @@ class FakeQuantize(nn.Module, ABC):
         """Turn what was observed into parameters, and quantize from now on."""
         observation, self._observation = self._observation, None
         assert observation is not None
-        observer = observation.observer
-        if observer.count == 0:
+        if (observer := observation.observer).count == 0:
             raise CalibrationError(f"no calibration data reached {observation.name}")
         self._set_sign(bool((observer.minimum >= 0).all()))
         observer.scheme = self.scheme

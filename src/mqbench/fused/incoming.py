@@ -42,6 +42,10 @@ class Incoming(NamedTuple):
         return x if self.clip is None else self.clip(x)
 
 
-def incoming(x: "Tensor | Incoming") -> Incoming:
-    """``x``, as what enters a quantizer."""
-    return x if isinstance(x, Incoming) else Incoming(x)
+def incoming(
+    x: Tensor | DeferredNorm | Incoming, clip: Clip | None = None, gain: Tensor | None = None
+) -> Incoming:
+    """``x``, as what enters a quantizer, with a clip and a gain still to come."""
+    if isinstance(x, Incoming):
+        return x
+    return Incoming(x.output, x, clip) if isinstance(x, DeferredNorm) else Incoming(x, None, clip, gain)

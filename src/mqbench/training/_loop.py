@@ -20,7 +20,7 @@ from mqbench.training._board import Board
 from mqbench.training._checkpoint import Checkpoint, saved_for
 from mqbench.training._evaluation import evaluate, some_images
 from mqbench.training._memory import keep_freed_memory
-from mqbench.training._monitor import Monitor
+from mqbench.training._monitor import Monitor, files_of_calibration
 from mqbench.training._processes import (
     SynchronizedBatchNorm,
     first_process_statistics,
@@ -79,21 +79,14 @@ def train(
         StoreError: the checkpoint cannot be written.
     """
     if recipe.epochs == 0 and steps is None:  # nothing to cut into batches: any number of images will do
-        return Training((), files=_calibrated(model, splits, fabric))
+        first = fabric is None or fabric.global_rank == 0
+        images = some_images(splits, fabric.device if fabric else torch.device("cpu"))
+        return Training((), files=files_of_calibration(model, images) if first else {})
     compute = compute or Compute(accelerator="cpu", threads=torch.get_num_threads())
     fabric = fabric or Fabric(accelerator=compute.accelerator, devices=1, precision=compute.precision)
     keep_freed_memory()
     loop = _Loop(model, splits, recipe, seed, steps, sync_bn, compute, fabric, board)
     return loop.run(quantizer_weight_decay, checkpoint, extra, progress)
-
-
-def _calibrated(model: nn.Module, splits: Splits, fabric: Fabric | None) -> dict[str, bytes]:
-    """What is left of a run that is a calibration only: ranges at step 0 and histograms, if it is quantized."""
-    if fabric is not None and fabric.global_rank:
-        return {}
-    monitor = Monitor(1)
-    monitor.note_ranges(model, step=0, epoch=0)
-    return monitor.files(model, some_images(splits, fabric.device if fabric else torch.device("cpu")))
 
 
 class _Loop:

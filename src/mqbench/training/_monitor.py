@@ -155,3 +155,10 @@ def _parquet(rows: list[Row]) -> bytes:
     buffer = io.BytesIO()
     polars.DataFrame(rows, infer_schema_length=None).write_parquet(buffer)
     return buffer.getvalue()
+
+
+def files_of_calibration(model: nn.Module, images: Tensor) -> dict[str, bytes]:
+    """What is left of a run that is a calibration only: ranges at step 0 and histograms, if it is quantized."""
+    monitor = Monitor(1)
+    monitor.note_ranges(model, step=0, epoch=0)
+    return monitor.files(model, images)
