@@ -1,5 +1,6 @@
 """How a parameter of a tensor or of its channels meets the elements."""
 
+import torch
 from torch import Tensor
 
 from mqbench.errors import RequestError
@@ -34,4 +35,8 @@ def broadcast(parameter: Tensor, x: Tensor, channel_axis: int | None) -> Tensor:
 
 def reduce_like(gradient: Tensor, parameter: Tensor) -> Tensor:
     """Sum an elementwise gradient over the axes that ``parameter`` (already broadcastable) lacks."""
-    return gradient.sum_to_size(parameter.shape) if parameter.dim() else gradient.sum()
+    if parameter.dim():
+        return gradient.sum_to_size(parameter.shape)
+    if torch.compiler.is_compiling() and gradient.dim() > 2:
+        return gradient.sum([0, *range(2, gradient.dim())]).sum()
+    return gradient.sum()
