@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).parents[1] / "src" / "mqbench"
 # from the floor up; a line's rooms may import each other
 ROOMS = [
     {"errors", "py.typed"},
-    {"catalog", "scheme", "compute", "sealed", "liveness"},
+    {"catalog", "scheme", "compute", "sealed", "liveness", "files", "ending"},
     {"record"},
     {"grid"},
     {"record_file", "store", "object_store", "metrics", "columns", "journal", "study", "provenance"},

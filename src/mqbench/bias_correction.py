@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.utils.hooks import RemovableHandle
 
-from mqbench.calibration import Batch, check_calibration, evaluating, inputs_of
+from mqbench.calibration import Batch, check_calibration, computed, evaluating
 from mqbench.errors import CalibrationError
 from mqbench.folding._base import BatchNormTensors, along_output
 from mqbench.layers import BATCH_NORMS, QuantizedLayer
@@ -56,14 +56,13 @@ def correct_bias(model: fx.GraphModule, batches: Iterable[Batch]) -> None:
     seen = 0
     with evaluating(model), _comparing(model) as shifts:
         for batch in batches:
-            inputs = inputs_of(model, batch)
             for shift in shifts:
                 shift.begin()
             with quantization_off(model):
-                model(*inputs)
+                computed(model, batch)
             for shift in shifts:
                 shift.compare()
-            model(*inputs)
+            computed(model, batch)
             seen += 1
     if seen == 0:
         raise CalibrationError("bias correction needs at least one batch, got none")

@@ -33,6 +33,7 @@ def calibrate(
 
     Raises:
         UnknownNameError: no such observer.
+        RequestError: a batch of another shape or type than the network takes.
         CalibrationError: no batch, or data that is not finite; the message names the quantizer.
     """
     check_calibration(model, batches, weights, activations)
@@ -46,7 +47,7 @@ def calibrate(
             _begin(of_activations, activations)
             seen = 0
             for batch in batches:
-                model(*inputs_of(model, batch))
+                computed(model, batch)
                 if seen == 0:  # the weights do not change between batches
                     _pause(of_weights)
                 seen += 1
@@ -75,13 +76,14 @@ def calibrate_bn(model: nn.Module, batches: Iterable[Batch], *, weights: str | N
         weights: observer for the folded weights; None is the one they were calibrated with.
 
     Raises:
+        RequestError: as for `calibrate`.
         CalibrationError: no batch, an empty one, or data that is not finite; nothing is changed then.
     """
     check_calibration(model, batches, weights)
     with evaluating(model), _collecting(model) as averages:
         first = None
         for batch in batches:
-            model(*inputs_of(model, batch))
+            computed(model, batch)
             first = batch if first is None else first
         if first is None:
             raise CalibrationError("batch-norm calibration needs at least one batch, got none")
@@ -138,7 +140,7 @@ def _recalibrate_folded(model: nn.Module, batch: Batch, observer: str | None) ->
     with evaluating(model):
         for name, fq in folded:
             fq.begin_calibration(observer or fq.calibrated_with, name)
-        model(*inputs_of(model, batch))
+        computed(model, batch)
         _end(folded)
 
 
@@ -168,6 +170,34 @@ def check_calibration(model: nn.Module, batches: Iterable[Batch], *observers: st
         raise RequestError(
             "batches must be a sequence of batches, got one tensor; use [x] for a single batch"
         )
+    if not isinstance(batches, Iterable):
+        raise RequestError(f"batches must be a sequence of batches, got {type(batches).__name__}")
+
+
+def computed(model: nn.Module, batch: Batch) -> Any:
+    """The outputs of the network on a batch.
+
+    Raises:
+        RequestError: a batch that is none, or that the network cannot compute.
+    """
+    inputs = inputs_of(model, batch)
+    assert isinstance(model, fx.GraphModule)
+    examples = [node.meta.get("val") for node in model.graph.find_nodes(op="placeholder")]
+    for x, example in zip(inputs, examples, strict=True):
+        if isinstance(example, Tensor) and x.dim() != example.dim():  # an image alone would pass for a batch
+            raise _not_computed(inputs, examples, f"it must have {example.dim()} dimensions, not {x.dim()}")
+    try:
+        # past GraphModule's own call, which prints a line of generated code before it raises
+        return nn.Module.__call__(model, *inputs)
+    except RuntimeError as error:
+        raise _not_computed(inputs, examples, str(error).strip().partition("\n")[0]) from error
+
+
+def _not_computed(inputs: list[Tensor], examples: list[Any], why: str) -> RequestError:
+    known = [f"(N{''.join(f', {n}' for n in x.shape[1:])})" for x in examples if isinstance(x, Tensor)]
+    wanted = f"was prepared for {', '.join(known)} and " if len(known) == len(inputs) else ""
+    got = ", ".join(f"{str(x.dtype).removeprefix('torch.')} {tuple(x.shape)}" for x in inputs)
+    return RequestError(f"the network {wanted}cannot compute a batch of {got}: {why}")
 
 
 def inputs_of(model: nn.Module, batch: Batch) -> list[Tensor]:

@@ -4,7 +4,7 @@ import copy
 import io
 import logging
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr, suppress
 from pathlib import Path
 from types import TracebackType
@@ -61,7 +61,8 @@ def _capture(model: nn.Module, inputs: tuple[Tensor, ...]) -> fx.GraphModule:
 
 
 def _batch_of_two(example_inputs: Tensor | Sequence[Tensor]) -> tuple[Tensor, ...]:
-    inputs = (example_inputs,) if isinstance(example_inputs, Tensor) else tuple(example_inputs)
+    inputs = (example_inputs,) if isinstance(example_inputs, Tensor) else example_inputs
+    inputs = tuple(inputs) if isinstance(inputs, Iterable) else (inputs,)
     for x in inputs:
         if not isinstance(x, Tensor) or x.dim() == 0 or x.numel() == 0:
             got = f"a tensor of shape {tuple(x.shape)}" if isinstance(x, Tensor) else type(x).__name__
@@ -78,6 +79,7 @@ def _export(model: nn.Module, inputs: tuple[Tensor, ...]) -> fx.GraphModule:
         with torch.no_grad(), _quiet_export():
             program = torch.export.export(model, inputs, dynamic_shapes=dynamic, strict=False)
     except Exception as error:
+        _check_inputs(model, inputs)
         line = _model_line(error.__traceback__)
         reason = str(error).strip().partition("\n")[0]
         raise CaptureError(f"cannot capture {type(model).__name__}{line}: {reason}") from error
@@ -85,11 +87,25 @@ def _export(model: nn.Module, inputs: tuple[Tensor, ...]) -> fx.GraphModule:
     return graph_module
 
 
+def _check_inputs(model: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+    """Refuse inputs that the model itself cannot take, in the words of its own error."""
+    try:
+        _outputs(model, inputs)
+    except Exception as error:
+        line = _model_line(error.__traceback__)
+        given = ", ".join(f"{str(x.dtype).removeprefix('torch.')} {tuple(x.shape)}" for x in inputs)
+        reason = str(error).strip().partition("\n")[0]
+        raise CaptureError(
+            f"{type(model).__name__} cannot compute the example inputs, {given}{line}: {reason}"
+        ) from error
+
+
 def _model_line(trace: TracebackType | None) -> str:
     """' at file:line: code' of the deepest frame that is the model's own, not torch's or ours."""
     ours = [str(Path(package.__file__ or "").parent) for package in (torch, mqbench)]
     for frame in reversed(traceback.extract_tb(trace)):
-        if not any(frame.filename.startswith(folder) for folder in ours) and frame.lineno:
+        own = not any(frame.filename.startswith(folder) for folder in ours)
+        if own and frame.lineno and frame.line:  # generated code has no line to show
             return f" at {frame.filename}:{frame.lineno}: {frame.line}"
     return ""
 

@@ -1,6 +1,7 @@
 """The command line: find the commands, call one, say what went wrong."""
 
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -10,6 +11,7 @@ from typing import Any
 from cyclopts import App, CycloptsError, UnusedCliTokensError
 
 import mqbench
+from mqbench.ending import Ended, told_to_end
 from mqbench.errors import MQBenchError, RunFailedError
 
 app = App(
@@ -32,15 +34,17 @@ def _refuse(sentence: str, code: int = 2) -> int:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code.
 
-    0: done; 1: a run failed; 2: the request cannot be carried out; 130: interrupted.
+    0: done; 1: a run failed; 2: the request cannot be carried out; 130: interrupted, 143 or 129: told to end by
+    SIGTERM or SIGHUP.
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="replace")  # a table has signs that not every encoding has
     try:
-        code = app(argv, print_error=False, exit_on_error=False, result_action="return_value")
-        sys.stdout.flush()
-        return code or 0
+        with told_to_end():
+            code = app(argv, print_error=False, exit_on_error=False, result_action="return_value")
+            sys.stdout.flush()
+            return code or 0
     except UnusedCliTokensError as error:
         unused = " ".join(error.unused_tokens or ())
         return _refuse(f"unexpected argument {unused!r}; see mqbench --help")
@@ -50,10 +54,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _refuse(str(error), 1)
     except MQBenchError as error:
         return _refuse(str(error))
-    except KeyboardInterrupt:
-        print("mqbench: interrupted; finished runs are kept, the same command goes on", file=sys.stderr)
-        return 130
+    except KeyboardInterrupt as interrupt:
+        number = interrupt.number if isinstance(interrupt, Ended) else signal.SIGINT
+        return _refuse("interrupted; finished runs are kept, the same command goes on", 128 + number)
     except BrokenPipeError:
-        # The reader has left (`mqbench list | head`); point stdout away so that the exit does not fail too.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _abandon_output()  # the reader has left (`mqbench list | head`)
         return 1
+    except OSError as error:
+        if error.filename is not None:  # of a file, which its own error should have named
+            raise
+        _abandon_output()
+        return _refuse(f"cannot write to standard output: {error.strerror}")
+
+
+def _abandon_output() -> None:
+    """Point stdout away, so that the exit does not fail too."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -8,6 +8,7 @@ from mqbench.errors import RequestError
 
 Precision = Literal["32-true", "64-true", "bf16-mixed", "16-mixed"]
 Accelerator = Literal["auto", "cpu", "gpu", "mps"]
+MOST_THREADS = 1024  # many more than any processor has; a runtime that cannot start them ends the process
 _STARTED = (("RANK", "WORLD_SIZE"), ("SLURM_PROCID", "SLURM_NTASKS"))
 
 
@@ -70,6 +71,8 @@ class Compute:
             value = getattr(self, field.name)
             if field.type is int and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
                 raise RequestError(f"{field.name} must be at least 1, got {value!r}")
+        if self.threads > MOST_THREADS:
+            raise RequestError(f"threads must be at most {MOST_THREADS}, got {self.threads}")
         if self.workers is not None and self.workers < 0:
             raise RequestError(f"workers must be at least 0, got {self.workers}")
         if not self.checkpoint_minutes > 0:

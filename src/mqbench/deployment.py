@@ -7,7 +7,6 @@ from pathlib import Path
 from types import MappingProxyType
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from mqbench.calibration import calibrate
@@ -19,7 +18,7 @@ from mqbench.deploy.artifact import Request, make, rehearse
 from mqbench.deploy.certificate import Certificate
 from mqbench.deploy.lowering import lower
 from mqbench.errors import IncompatibleError, RequestError, RunFailedError
-from mqbench.float_network import WEIGHTS
+from mqbench.float_network import FloatNetwork
 from mqbench.quantization import prepared, quantized
 from mqbench.record import FLOAT, MQBENCH, Setting
 from mqbench.runner import check_start, run
@@ -72,6 +71,8 @@ def quantize(
         check_start(setting.float_setting, place, data, compute)
     task = RunTask.of(setting, data)
     trains = bool(task.recipe.epochs or setting.steps)
+    if trains:
+        place.check_writable()  # where the training's checkpoints lie
     if trains or setting.weights is None:
         _rehearse(setting, request, task, skip, layer_bits)
     progress("float network")
@@ -122,9 +123,7 @@ def float_network(
     record = run(setting.float_setting, store=store, data=data, compute=compute)
     if record.outcome != "ok":
         raise RunFailedError(f"the float network did not train ({record.reason}); see {store.root}")
-    model = task.architecture.build(task.splits.classes, task.splits.image_shape[0])
-    model.load_state_dict(load_file(store.file(setting.float_setting.key, WEIGHTS)))
-    return model.eval()
+    return FloatNetwork.read(record, store, task).model.eval()
 
 
 def _check(

@@ -45,5 +45,9 @@ class StoreError(MQBenchError, OSError):
     """A record store that cannot be read or written."""
 
 
+class UnwritableError(StoreError):
+    """A store that cannot be written, as on a full disk: what is computed further would be lost."""
+
+
 class DataError(MQBenchError, ValueError):
     """Stored images or labels that cannot be read; the message names the file or the row."""

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -34,17 +35,33 @@ class FloatNetwork:
         """The network of a record that is in the store.
 
         Raises:
-            StoreError: its file is missing, or fits another version of the architecture.
+            StoreError: its file is missing or damaged, or fits another version of the architecture.
         """
         key = record.setting.key
         model = task.architecture.build(task.splits.classes, task.splits.image_shape[0])
+        weights, predicted = (_tensors(store, key, name) for name in (WEIGHTS, PREDICTIONS))
+        if "classes" not in predicted:
+            raise _damaged(store, key, PREDICTIONS, "no classes")
         try:
-            model.load_state_dict(load_file(store.file(key, WEIGHTS)))
+            model.load_state_dict(weights)
         except RuntimeError as error:
             raise StoreError(
                 f"the float network in {store.root} was made by another version of architecture "
                 f"{record.setting.architecture!r}; use another store ({str(error).splitlines()[-1].strip()})"
             ) from error
-        predicted = load_file(store.file(key, PREDICTIONS))["classes"]
-        weights = record.provenance.weights if record.provenance else None
-        return cls(model, record.accuracy, predicted, weights)
+        given = record.provenance.weights if record.provenance else None
+        return cls(model, record.accuracy, predicted["classes"], given)
+
+
+def _tensors(store: Store, key: str, name: str) -> dict[str, Tensor]:
+    path = store.file(key, name)
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise _damaged(store, key, name, str(error)) from error
+
+
+def _damaged(store: Store, key: str, name: str, why: str) -> StoreError:
+    return StoreError(
+        f"damaged file {name} of record {store.root / key} ({why}); remove the record and run again"
+    )

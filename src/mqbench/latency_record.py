@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from mqbench.errors import StoreError
 from mqbench.record import Provenance
@@ -109,11 +109,12 @@ def latency_records(store: Store) -> Iterator[LatencyRecord]:
         path = store.root / FOLDER / name
         try:
             fields = json.loads(content)
-        except ValueError as error:
+            version = fields.get("schema_version", 0)
+            if isinstance(version, int) and version > LATENCY_SCHEMA:
+                raise StoreError(
+                    f"{path} was written by a newer mqbench; upgrade mqbench or use another store"
+                )
+            record = LatencyRecord.model_validate(fields)
+        except (ValueError, AttributeError, RecursionError) as error:
             raise StoreError(f"damaged measurement {path}; remove it and measure again") from error
-        if isinstance(fields, dict) and fields.get("schema_version", 0) > LATENCY_SCHEMA:
-            raise StoreError(f"{path} was written by a newer mqbench; upgrade mqbench or use another store")
-        try:
-            yield LatencyRecord.model_validate(fields)
-        except ValidationError as error:
-            raise StoreError(f"damaged measurement {path}; remove it and measure again") from error
+        yield record

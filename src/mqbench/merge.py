@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from mqbench.compare import beyond, differences
 from mqbench.errors import RequestError
-from mqbench.latency_record import latency_records, put_latency
+from mqbench.latency_record import FOLDER, latency_records, put_latency
 from mqbench.record import Record
 from mqbench.store import Store
 
@@ -39,10 +39,13 @@ def merge(sources: Sequence[Store], target: Store, *, tolerance: float = 0.0) ->
 
     Raises:
         ContradictionError: finished records of one setting differ by more; the settings are named.
+        RequestError: there is nothing to merge.
         StoreError: a store cannot be read or written.
     """
     for source in sources:
         source.check_readable()
+    if not any(source.stamps() or source.documents(FOLDER) for source in sources):
+        raise RequestError(f"there are no records in {', '.join(str(source.root) for source in sources)}")
     before = {record.setting.key: record for record in target} if target.exists() else {}
     chosen: dict[str, tuple[Record, Store]] = {key: (record, target) for key, record in before.items()}
     contradictions, agreeing = [], set()

@@ -7,7 +7,6 @@ neither hide nor replace a finished one, whoever writes when.
 """
 
 import hashlib
-import json
 import os
 import tempfile
 import time
@@ -252,8 +251,7 @@ class ObjectStore(Store):
 
     def _names(self, key: str) -> dict[str, str]:
         content = self._content(key)
-        names: dict[str, str] = {} if content is None else json.loads(content).get(record_file.FILES, {})
-        return names
+        return {} if content is None else record_file.names(content, str(self.root / key))
 
     @contextmanager
     def _naming(self, action: str) -> Iterator[None]:

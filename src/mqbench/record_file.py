@@ -63,11 +63,23 @@ def decode(content: bytes, provenance: bytes | None, place: str) -> Record:
         record = Record.model_validate(fields)
     except StoreError:
         raise
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
         raise StoreError(f"damaged record {place} ({_cause(error)}); remove it and run again") from error
     if not place.endswith(key := record.setting.key):
         raise StoreError(f"damaged record {place} (its setting has key {key}); remove it")
     return record
+
+
+def names(content: bytes, place: str) -> dict[str, str]:
+    """Under which names the files of a record lie, as `encode` wrote them.
+
+    Raises:
+        StoreError: it is damaged.
+    """
+    try:
+        return dict(json.loads(content).get(FILES, {}))
+    except (TypeError, ValueError, AttributeError, RecursionError) as error:
+        raise StoreError(f"damaged record {place} ({error}); remove it and run again") from error
 
 
 def encode(record: Record, files: Mapping[str, str]) -> bytes:

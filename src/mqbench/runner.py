@@ -96,11 +96,13 @@ def check_start(setting: Setting, store: Store | None, data: str | None, compute
 
     Raises:
         RequestError: the float network cannot be trained so, or a run that was killed cannot go on so.
+        UnwritableError: what is made could not be kept.
     """
     first = setting.float_setting
     missing = [needed for needed in dict.fromkeys((first, setting)) if _result(store, needed) is None]
     validate([needed for needed in missing if needed == first], data, compute)
-    if store is not None:
+    if store is not None and missing:
+        store.check_writable()
         for needed in missing:
             check_checkpoint(store.scratch(needed.key), compute.processes)
 

@@ -30,7 +30,7 @@ def read(path: Path, made_by: str) -> dict[str, Any]:
         content = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise RequestError(f"cannot read {path}: {error.strerror}; give a folder from {made_by}") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise RequestError(f"{path} is damaged: {error}") from None
     if not isinstance(content, dict) or content.pop(_SEAL, None) != _digest(content):
         raise RequestError(f"{path} is damaged: it is not what was written")

@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from mqbench import journal, record_file
-from mqbench.errors import StoreError
+from mqbench.errors import StoreError, UnwritableError
 from mqbench.liveness import lives
 from mqbench.record import Record, Setting
 
@@ -188,6 +188,8 @@ class Store:
                 record_file.sync(self.root)
                 journal.note(self.root, record, stamp)
             finally:
+                for path in away:
+                    _taken(path, home)  # nothing, unless we were interrupted between the two moves
                 for path in (hand, *away):
                     shutil.rmtree(path, ignore_errors=True)
 
@@ -257,7 +259,8 @@ class Store:
                 reason = f"there is no folder {parent}"
             elif os.path.exists(self.root) and not os.path.isdir(self.root):
                 reason = "it is not a folder"
-            raise StoreError(f"cannot {action} {self.root}: {reason}") from error
+            kind = UnwritableError if action == "write" else StoreError
+            raise kind(f"cannot {action} {self.root}: {reason}") from error
 
 
 def _moved(source: Path, target: Path) -> bool:

@@ -215,6 +215,8 @@ def load_study(name: str | Path) -> Study:
         given = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise RequestError(f"cannot read study {path}: {error.strerror}") from None
+    except RecursionError:
+        raise RequestError(f"study {path} is not valid: its lists are too deep") from None
     except ValueError as error:
         raise RequestError(f"study {path} is not valid TOML: {error}") from None
     strange = set(given) - _OWN - set(_PLURAL) - set(Setting.model_fields)

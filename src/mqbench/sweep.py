@@ -40,8 +40,9 @@ def _distinct(settings: Iterable[Setting]) -> Iterable[Setting]:
 
 def check_names(settings: Iterable[Setting]) -> None:
     """Raise ``UnknownNameError`` for a name that is in no catalog; imports no entry."""
+    asked = list(settings)  # which may be made as they are read
     for field, package in _NAMED.items():
-        names = dict.fromkeys(getattr(setting, field) for setting in settings)
+        names = dict.fromkeys(getattr(setting, field) for setting in asked)
         entries: Any = import_module(f"mqbench.{package}")
         for name in names:
             if name != Setting.model_fields[field].default:

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from mqbench import architectures as architecture_catalog
 from mqbench import data as dataset_catalog
@@ -41,12 +41,41 @@ class RunTask:
         return cls(architecture, splits, recipe_of(setting))
 
     def float_network(self, weights: str | None) -> tuple[nn.Module, str | None]:
-        """The float network, and the fingerprint of its weights if they are given rather than random."""
+        """The float network, and the fingerprint of its weights if they are given rather than random.
+
+        Raises:
+            RequestError: weights that do not fit, or a network that does not compute a number a class from images.
+        """
         classes, channels = self.splits.classes, self.splits.image_shape[0]
         if weights is None:
-            return self.architecture.build(classes, channels), None
-        given = load_float_network(self.architecture, weights, classes, channels)
-        return given.model, given.fingerprint
+            model, fingerprint = self.architecture.build(classes, channels), None
+        else:
+            given = load_float_network(self.architecture, weights, classes, channels)
+            model, fingerprint = given.model, given.fingerprint
+        self._check_output(model)
+        return model, fingerprint
+
+    @torch.no_grad()
+    def _check_output(self, model: nn.Module) -> None:
+        """Refuse, before it is trained or calibrated, what gives something else than classes' scores."""
+        images, _ = next(iter(self.splits.test.batches([torch.arange(1)])))
+        training = model.training
+        try:
+            with torch.random.fork_rng(devices=[]):
+                output = model.eval()(images)
+        except Exception as error:  # the code of a user may raise anything
+            said = str(error).strip().partition("\n")[0]
+            raise RequestError(
+                f"the network cannot compute images of shape {self.splits.image_shape}: {said}"
+            ) from error
+        finally:
+            model.train(training)
+        classes = self.splits.classes
+        if not isinstance(output, Tensor) or output.shape != (1, classes):
+            got = tuple(output.shape) if isinstance(output, Tensor) else f"a {type(output).__name__}"
+            raise RequestError(
+                f"the network must give a tensor (N, {classes}), a number for each class, and gives {got} for one image"
+            )
 
 
 def plan_of(setting: Setting) -> Plan:

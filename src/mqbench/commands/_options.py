@@ -7,11 +7,12 @@ from cyclopts import Parameter
 from cyclopts.validators import Number
 
 from mqbench.arguments import Axes, whole
-from mqbench.compute import Accelerator, Compute, Precision
+from mqbench.compute import MOST_THREADS, Accelerator, Compute, Precision
 from mqbench.errors import RequestError
 
 Whole = Annotated[int, Parameter(converter=whole)]
 Count = Annotated[int, Parameter(validator=Number(gte=1), converter=whole)]
+Threads = Annotated[int, Parameter(validator=Number(gte=1, lte=MOST_THREADS), converter=whole)]
 Files = Annotated[tuple[str, ...], Parameter(negative=(), show_default=False)]
 Pairs = Annotated[tuple[str, ...], Parameter(negative=(), show_default=False)]
 Flag = Annotated[bool, Parameter(negative=(), show_default=False)]
@@ -44,7 +45,7 @@ class ComputeOptions:
     precision: Precision = "32-true"
     compile: Flag = False
     channels_last: Flag = False
-    threads: Count = 1
+    threads: Threads = 1
     workers: Whole | None = None
     checkpoint_minutes: float = 10.0
     monitor_steps: Count = 1000

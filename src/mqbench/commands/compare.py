@@ -11,6 +11,7 @@ from mqbench import catalog, metrics
 from mqbench.arguments import Axes
 from mqbench.commands._options import NO_AXES, Files, Json
 from mqbench.commands._print import console_of, print_json
+from mqbench.commands._size import check_size
 from mqbench.errors import RequestError
 from mqbench.metrics import Comparison
 from mqbench.record import Record
@@ -77,7 +78,10 @@ def compare(
 
 
 def _found(axes: Axes, study: str | None, store: str) -> list[Record]:
-    runs = plan(axes.study(study).settings())
+    asked = axes.study(study)
+    check_names(asked.settings().examples())
+    check_size(asked, "a comparison")
+    runs = plan(asked.settings())
     check_names(runs)
     place = Store(store)
     place.check_readable()

@@ -10,6 +10,7 @@ from mqbench import catalog
 from mqbench.commands._network import NetworkOptions
 from mqbench.commands._options import ONE_THREAD, ComputeOptions, Count, Files, Flag, Json, Whole
 from mqbench.commands._print import console_of, print_json
+from mqbench.files import check_new_folder
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -46,10 +47,10 @@ def diagnose(
     for path in load:
         catalog.load(path)
     setting, layer_bits = network.setting(model), network.bits_of_layers()
-    from mqbench.report.diagnosis import check_folder, plain, write
+    from mqbench.report.diagnosis import plain, write
 
     if output is not None:
-        check_folder(output)
+        check_new_folder(output)
     from mqbench.diagnosis.of_setting import examine_setting
 
     found = asdict(

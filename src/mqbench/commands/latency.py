@@ -9,7 +9,7 @@ from cyclopts import Parameter
 from rich.console import Console
 
 import mqbench
-from mqbench.commands._options import Count, Flag, Json
+from mqbench.commands._options import Count, Flag, Json, Threads
 from mqbench.commands._print import console_of, print_json
 from mqbench.errors import RequestError
 from mqbench.latency_record import LatencyRecord, LatencySetting, Precision, latency_records, put_latency
@@ -27,7 +27,7 @@ def latency(
     backend: str = "tvm",
     batch_size: Counts = (1, 8),
     image_size: Count = 224,
-    threads: Count = 1,
+    threads: Threads = 1,
     runs: Count = 5,
     store: str = "runs",
     cpu: Flag = False,

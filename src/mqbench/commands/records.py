@@ -1,7 +1,6 @@
 """Print or export records, those of a question or all."""
 
-import os
-import uuid
+import io
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
@@ -11,6 +10,7 @@ from cyclopts import Parameter
 from mqbench.commands._options import Flag, Json
 from mqbench.commands._print import print_frame
 from mqbench.errors import RequestError, StoreError
+from mqbench.files import whole_file
 from mqbench.store import Store
 
 Columns = Annotated[tuple[str, ...], Parameter(negative=(), show_default=False)]
@@ -69,17 +69,13 @@ def records(
     return 0
 
 
-def _write(path: Path, write: Callable[[Path], object]) -> None:
-    """As a whole or not at all."""
+def _write(path: Path, write: Callable[[io.BytesIO], object]) -> None:
     if not path.parent.is_dir():
         raise RequestError(f"cannot write {path}: there is no folder {path.parent}")
-    hand = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
-    try:
-        write(hand)
-        os.replace(hand, path)
-    except OSError as error:
-        hand.unlink(missing_ok=True)
-        raise RequestError(f"cannot write {path}: {error.strerror or error}") from None
+    content = io.BytesIO()  # polars has errors of its own for a disk that is full
+    write(content)
+    with whole_file(path) as hand:
+        hand.write_bytes(content.getvalue())
 
 
 COMMAND = records

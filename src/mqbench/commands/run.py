@@ -3,7 +3,6 @@
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
-from itertools import islice
 from typing import Any
 
 from rich.console import Console
@@ -22,6 +21,7 @@ from mqbench.commands._options import (
     pairs,
 )
 from mqbench.commands._print import print_json, show_costs, show_study
+from mqbench.commands._size import check_size, is_large
 from mqbench.compute import Compute, is_main_process
 from mqbench.record import Record, Setting
 from mqbench.store import Store
@@ -29,7 +29,6 @@ from mqbench.study import Study
 from mqbench.sweep import check_names, executor_of, plan, stream, sweep
 
 _FAILURES_SHOWN = 5
-_TABLE = 20_000  # settings of which a table is of use to anybody
 
 
 def run(
@@ -70,10 +69,11 @@ def run(
         catalog.load(path)
     asked = axes.study(study)
     records = Store(store)
-    if dry_run:
-        return _plan(asked, records, data=data, compute=compute.compute(), as_json=as_json)
     check_names(asked.settings().examples())
-    large = sum(1 for _ in islice(asked.settings(), _TABLE + 1)) > _TABLE
+    if dry_run:
+        check_size(asked, "a plan")
+        return _plan(asked, records, data=data, compute=compute.compute(), as_json=as_json)
+    large = is_large(asked)
     with Display(Console(stderr=True), quiet=as_json or not is_main_process()) as display:
         options: dict[str, Any] = {
             "executor": executor_of(executor, pairs(executor_option)),

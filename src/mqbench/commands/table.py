@@ -4,6 +4,7 @@ from mqbench import catalog
 from mqbench.arguments import Axes
 from mqbench.commands._options import NO_AXES, Files, Flag, Json
 from mqbench.commands._print import show_study
+from mqbench.commands._size import check_size
 from mqbench.store import Store
 from mqbench.sweep import check_names, plan
 
@@ -31,6 +32,8 @@ def table(
     for path in load:
         catalog.load(path)
     asked = axes.study(study)
+    check_names(asked.settings().examples())
+    check_size(asked, "a table")
     runs = plan(asked.settings())
     check_names(runs)
     records = Store(store)

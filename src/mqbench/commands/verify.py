@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from mqbench.commands._options import Count, Json
+from mqbench.commands._options import Json, Threads
 from mqbench.commands._print import print_json
 
 
@@ -12,7 +12,7 @@ def verify(
     *,
     runtime: str | None = None,
     require: str = "auto",
-    threads: Count | None = None,
+    threads: Threads | None = None,
     as_json: Json = False,
 ) -> int:
     """Check the files of an artifact, and run its sample through simulation, integer reference and engine.

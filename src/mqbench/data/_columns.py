@@ -10,6 +10,7 @@ from mqbench.errors import RequestError
 
 TRAIN = "train"
 TESTS = ("test", "validation", "valid", "val")
+_MOST_CLASSES = 10_000_000  # a larger number is no class
 
 
 def stored_splits(source: Source, *, image: str | None = None, label: str | None = None) -> StoredSplits:
@@ -134,6 +135,11 @@ def _classes(source: Source, train: Stored, test: Stored) -> int:
         )
     largest = [int(part.labels().max()) for part in (train, test)]
     classes = len(named[0]) if named[0] else largest[0] + 1
+    if classes > _MOST_CLASSES:
+        raise RequestError(
+            f"{source.name} has labels up to {largest[0]} in column {train.label!r}, and classes are numbered from 0; "
+            "say which column holds them, as in label=NAME"
+        )
     if max(largest) >= classes:
         raise RequestError(
             f"{source.name} has {classes} classes in training, but labels up to {max(largest)}"

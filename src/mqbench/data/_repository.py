@@ -69,9 +69,11 @@ class Repository:
         for path in sorted(_data_files(self.folder)):
             if path.suffix == ".parquet":
                 try:
-                    import_module("pyarrow.parquet").read_metadata(path)
+                    rows = import_module("pyarrow.parquet").read_metadata(path).num_rows
                 except (OSError, ValueError) as damage:
                     return f"{path} is damaged or no parquet file: {damage}"
+                if not rows:
+                    return f"{path} holds no images"
         while error.__cause__ is not None:
             error = error.__cause__
         return f"cannot read {self.folder}: {type(error).__name__}: {error}"

@@ -77,9 +77,16 @@ class Stored:
                 image = pil.open(cell["path"] if data is None else io.BytesIO(data))
                 image.load()
             except Exception as error:  # decoders raise whatever damaged bytes make them
-                said = "no data" if cell is None else f"{type(error).__name__}: {error}"
+                said = "no data" if cell is None else _said(error)
                 raise DataError(f"row {row} of {self.name} is no readable image ({said})") from error
             yield image
+
+
+def _said(error: Exception) -> str:
+    kind = type(error).__name__
+    return (
+        kind if kind == "UnidentifiedImageError" else f"{kind}: {error}"
+    )  # which names an address in memory
 
 
 @dataclass(frozen=True)

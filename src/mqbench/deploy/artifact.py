@@ -32,6 +32,7 @@ from mqbench.deploy.requirement import Requirement
 from mqbench.deploy.runtimes._base import Runtime
 from mqbench.deploy.verification import verify
 from mqbench.errors import RequestError
+from mqbench.files import check_new_folder
 
 MODEL, NETWORK, SAMPLE = "model.onnx", "network.json", "sample.safetensors"
 
@@ -62,14 +63,7 @@ class Request:
         engine: Runtime = runtimes[self.runtime]  # type: ignore[index]
         engine.require()
         Requirement.parse(self.require)
-        if self.folder.is_file() or (self.folder.is_dir() and any(self.folder.iterdir())):
-            raise RequestError(f"{self.folder} exists already and is not empty; give another folder")
-        place = next(folder for folder in self.folder.absolute().parents if folder.exists())
-        try:
-            with TemporaryDirectory(dir=place):
-                pass
-        except OSError as error:
-            raise RequestError(f"cannot write {self.folder}: {error.strerror or error}") from None
+        check_new_folder(self.folder)
 
 
 def rehearse(program: Program, request: Request) -> None:

@@ -11,9 +11,9 @@ from typing import Any
 import mqbench
 from mqbench import sealed
 from mqbench.deploy.agreement import Agreement, LayerAgreement, Match, OutputMatch, Pair
-from mqbench.deploy.files import whole_file
 from mqbench.deploy.requirement import Requirement
 from mqbench.errors import RequestError
+from mqbench.files import whole_file
 
 FORMAT = 1
 NAME, PAGE = "certificate.json", "certificate.md"

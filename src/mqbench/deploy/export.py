@@ -11,11 +11,11 @@ from mqbench.backends._base import Backend
 from mqbench.deploy import bias as biases
 from mqbench.deploy import exporters, forms, onnx_file
 from mqbench.deploy.exporters._base import Exporter
-from mqbench.deploy.files import whole_file
 from mqbench.deploy.forms._base import Form
 from mqbench.deploy.lowering import lower
 from mqbench.deploy.program import Program
 from mqbench.errors import RequestError
+from mqbench.files import whole_file
 
 
 def export(

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 from mqbench.deploy import forms
 from mqbench.deploy._onnx_operations import write_operations
 from mqbench.deploy._onnx_writer import Writer
-from mqbench.deploy.files import whole_file
 from mqbench.deploy.forms._base import Form
 from mqbench.deploy.program import Program, Value
 from mqbench.errors import RequestError
+from mqbench.files import whole_file
 
 if TYPE_CHECKING:
     import onnx

@@ -19,9 +19,9 @@ from torch import Tensor
 from mqbench.deploy import program as p
 from mqbench.deploy._onnx_float import FLOATS
 from mqbench.deploy._onnx_moves import MOVES
-from mqbench.deploy.files import whole_file
 from mqbench.deploy.program import Program
 from mqbench.errors import RequestError
+from mqbench.files import whole_file
 from mqbench.scheme import QuantScheme
 
 FORMAT = 1
@@ -66,7 +66,7 @@ def load(path: str | Path) -> Program:
         raise RequestError(f"cannot read {error.filename}: {error.strerror}") from None
     except SafetensorError as error:
         raise RequestError(f"{weights} is damaged: {error}") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise RequestError(f"{structure} is damaged: {error}") from None
     try:
         if fields.pop("format") != FORMAT:

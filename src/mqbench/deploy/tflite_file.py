@@ -11,9 +11,9 @@ from pathlib import Path
 from mqbench.deploy import bias as biases
 from mqbench.deploy._tflite_operations import write_operation
 from mqbench.deploy._tflite_writer import Writer, packed, schema
-from mqbench.deploy.files import whole_file
 from mqbench.deploy.program import Program
 from mqbench.errors import RequestError
+from mqbench.files import whole_file
 
 
 def build(program: Program) -> bytes:

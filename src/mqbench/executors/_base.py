@@ -12,7 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from mqbench.catalog import load
 from mqbench.compute import Compute
-from mqbench.errors import RequestError, UnknownNameError
+from mqbench.errors import RequestError, UnknownNameError, UnwritableError
 from mqbench.record import Record, Setting
 from mqbench.store import Store
 
@@ -139,7 +139,7 @@ def perform(task: Task, listener: Listener) -> Record:
     """Make the record of a task and see that it is in the store; what the run raises is its outcome.
 
     Raises:
-        StoreError: not even a failure can be recorded; to go on would waste all further compute.
+        StoreError: nothing, or not even a failure, can be recorded; to go on would waste all further compute.
     """
     store = Store(task.store)
 
@@ -158,6 +158,8 @@ def perform(task: Task, listener: Listener) -> Record:
         assert record.setting == task.setting, f"{task.work} made a record of {record.setting}"
         if finished(store, task.setting) is None:
             store.put(record, replace=True)
+    except UnwritableError:  # of this place, not of this run, which is made when there is room again
+        raise
     except Exception as error:
         record = failed(task.setting, f"{type(error).__name__}: {error}", traceback.format_exc())
         store.put(record, replace=True)

@@ -1,5 +1,6 @@
 """A diagnosis as files: the tables as parquet, everything as JSON, and a page."""
 
+import io
 import json
 import math
 import os
@@ -24,17 +25,6 @@ def plain(value: Any) -> Any:
     return [plain(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
-def check_folder(folder: str) -> None:
-    """Refuse a folder that holds something already.
-
-    Raises:
-        RequestError: it does.
-    """
-    path = Path(folder)
-    if path.is_file() or (path.is_dir() and any(path.iterdir())):
-        raise RequestError(f"{folder} exists already and is not empty; give another folder")
-
-
 def write(folder: str, about: Mapping[str, Any], found: Mapping[str, Any]) -> None:
     """Write ``diagnosis.json``, ``quantizers.parquet``, ``layers.parquet`` and ``index.html``, all or nothing.
 
@@ -54,7 +44,9 @@ def write(folder: str, about: Mapping[str, Any], found: Mapping[str, Any]) -> No
         (building / "index.html").write_text(page(about, found), encoding="utf-8")
         for name in ("quantizers", "layers"):
             frame = polars.DataFrame(list(found[name]), infer_schema_length=None)
-            frame.write_parquet(building / f"{name}.parquet")
+            content = io.BytesIO()  # polars has errors of its own for a disk that is full
+            frame.write_parquet(content)
+            (building / f"{name}.parquet").write_bytes(content.getvalue())
         with suppress(OSError):
             path.rmdir()  # an empty one
         os.replace(building, path)

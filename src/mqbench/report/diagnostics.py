@@ -1,7 +1,8 @@
 """What a run leaves beside its record: accuracies and clipping ranges over time, histograms at the end."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,7 @@ from mqbench.store import Store
 
 if TYPE_CHECKING:
     import numpy
+    import polars
 
 CURVE, RANGES, HISTOGRAMS = "curve.parquet", "quantizers.parquet", "histograms.safetensors"
 EMA = 0.3  # the share of the old value (paper appendix B.1)
@@ -99,18 +101,19 @@ def curve(store: Store, record: Record) -> Curve | None:
         return _of_epochs(record)
     import polars
 
-    frame = polars.read_parquet(BytesIO(content))
-    if not frame.height:
-        return None
-    columns = {name: frame[name].to_list() for name in frame.columns}
-    return Curve(
-        unit="optimizer step",
-        x=columns["step"],
-        train=columns["train_accuracy"],
-        test=columns["test_accuracy"],
-        train_ema=columns["train_accuracy_ema"],
-        test_ema=columns["test_accuracy_ema"],
-    )
+    with _naming(store, record, CURVE):
+        frame = polars.read_parquet(BytesIO(content))
+        if not frame.height:
+            return None
+        columns = {name: frame[name].to_list() for name in frame.columns}
+        return Curve(
+            unit="optimizer step",
+            x=columns["step"],
+            train=columns["train_accuracy"],
+            test=columns["test_accuracy"],
+            train_ema=columns["train_accuracy_ema"],
+            test_ema=columns["test_accuracy_ema"],
+        )
 
 
 def ranges(store: Store, record: Record) -> list[Ranges]:
@@ -120,7 +123,11 @@ def ranges(store: Store, record: Record) -> list[Ranges]:
         return []
     import polars
 
-    frame = polars.read_parquet(BytesIO(content))
+    with _naming(store, record, RANGES):
+        return _ranges(polars.read_parquet(BytesIO(content)))
+
+
+def _ranges(frame: "polars.DataFrame") -> list[Ranges]:
     count = frame["quantizer"].n_unique()
     looks = frame.height // count
     # every look has all quantizers in one order
@@ -146,14 +153,15 @@ def histograms(store: Store, record: Record) -> dict[str, Histogram]:
         return {}
     from safetensors.numpy import load
 
-    tensors = load(content)
     found = {}
-    for name, counts in tensors.items():
-        quantizer = name.removesuffix(".counts")
-        if quantizer != name:
-            low, high = tensors[f"{quantizer}.range"].tolist()
-            clip = tensors[f"{quantizer}.clip"].tolist()
-            found[quantizer] = Histogram(low=low, high=high, counts=counts, clip=(clip[0], clip[1]))
+    with _naming(store, record, HISTOGRAMS):
+        tensors = load(content)
+        for name, counts in tensors.items():
+            quantizer = name.removesuffix(".counts")
+            if quantizer != name:
+                low, high = tensors[f"{quantizer}.range"].tolist()
+                clip = tensors[f"{quantizer}.clip"].tolist()
+                found[quantizer] = Histogram(low=low, high=high, counts=counts, clip=(clip[0], clip[1]))
     return found
 
 
@@ -178,6 +186,19 @@ def smoothed(values: Sequence[float]) -> list[float]:
     for value in values:
         found.append(EMA * found[-1] + (1 - EMA) * value if found else value)
     return found
+
+
+@contextmanager
+def _naming(store: Store, record: Record, name: str) -> Iterator[None]:
+    """Raise ``StoreError`` for a file that is not what was written."""
+    try:
+        yield
+    except Exception as error:  # readers raise whatever damaged bytes make them
+        said = str(error).partition("\n")[0]
+        raise StoreError(
+            f"damaged file {name} of record {store.root / record.setting.key} ({said}); remove the file and the report "
+            "goes without, or remove the record and run again"
+        ) from error
 
 
 def _content(store: Store, record: Record, name: str) -> bytes | None:

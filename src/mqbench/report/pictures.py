@@ -1,11 +1,9 @@
 """The pictures of a figure as files."""
 
-import os
-import uuid
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from mqbench.errors import RequestError
+from mqbench.files import whole_file
 from mqbench.report.charts.svg import standalone
 from mqbench.report.picture import Picture
 
@@ -25,12 +23,6 @@ def write(pictures: Iterable[Picture], folder: Path, name: str) -> Iterator[Path
             stem = f"{stem}-{len(taken)}"
         taken.add(stem)
         path = folder / f"{stem}.svg"
-        hand = path.with_name(f".{stem}.{uuid.uuid4().hex[:8]}")
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
+        with whole_file(path) as hand:
             hand.write_text(standalone(picture.svg), encoding="utf-8")
-            os.replace(hand, path)
-        except OSError as error:
-            hand.unlink(missing_ok=True)
-            raise RequestError(f"cannot write {path}: {error.strerror or error}") from None
         yield path

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mqbench.errors import RequestError
+from mqbench.files import whole_file
 
 if TYPE_CHECKING:
     from mqbench.response import Response
@@ -21,7 +22,7 @@ def draw(responses: Sequence["Response"], path: Path) -> None:
         path: ends in ``.svg`` or ``.png``; its folder is made.
 
     Raises:
-        RequestError: the drawing library is not installed, or another ending.
+        RequestError: the drawing library is not installed, another ending, or a place that cannot be written.
     """
     if path.suffix not in (".svg", ".png"):
         raise RequestError(f"pictures are .svg or .png, got {path.name!r}")
@@ -31,8 +32,9 @@ def draw(responses: Sequence["Response"], path: Path) -> None:
         raise RequestError("pictures need altair: pip install 'mqbench[pictures]'") from None
     rows = [_row(altair, response) for response in responses]
     chart = altair.vconcat(*rows).configure_axis(grid=False).configure_view(stroke=None)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    chart.save(str(path), **({"scale_factor": 2} if path.suffix == ".png" else {}))
+    scale = {"scale_factor": 2} if path.suffix == ".png" else {}
+    with whole_file(path) as hand:
+        chart.save(str(hand), format=path.suffix.removeprefix("."), **scale)
 
 
 def _row(altair: Any, response: "Response") -> Any:

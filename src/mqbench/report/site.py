@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import mqbench
-from mqbench.errors import RequestError
+from mqbench.errors import RequestError, StoreError
 from mqbench.liveness import lives
 from mqbench.record import Record
 from mqbench.report.context import Context
@@ -78,10 +78,12 @@ class Site:
                 output.rename(away)
             try:
                 hand.rename(output)
-            except OSError:
+            except BaseException:  # an interrupt too
                 if away.exists():
                     away.rename(output)
                 raise
+        except StoreError:
+            raise
         except OSError as error:
             raise RequestError(f"cannot write {output}: {error.strerror or error}") from error
         finally:
@@ -193,11 +195,13 @@ def _linked(source: Path, target: Path) -> bool:
 
 
 def _clean(output: Path) -> None:
-    """Remove what builds have left that were killed."""
+    """Remove what builds have left that were killed; a site that was to give way is put back."""
     for state in ("new", "old"):
         for path in output.parent.glob(f".{output.name}.{state}.*"):
             pid = path.suffix[1:]
             if pid.isdecimal() and not lives(int(pid)):
+                if state == "old" and not output.exists():
+                    path.rename(output)
                 shutil.rmtree(path, ignore_errors=True)
 
 

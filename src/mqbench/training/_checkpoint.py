@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from mqbench.errors import RequestError, StoreError
+from mqbench.errors import RequestError, UnwritableError
 
 VERSION = 1
 
@@ -35,7 +35,7 @@ class Checkpoint:
         """Write tensors, numbers and strings; the file of before stays until this one is on disk.
 
         Raises:
-            StoreError: it cannot be written.
+            UnwritableError: it cannot be written.
         """
         new = self.path.with_name(f".{self.path.name}.{os.getpid()}")
         try:
@@ -47,7 +47,8 @@ class Checkpoint:
             new.replace(self.path)
         except (OSError, RuntimeError) as error:
             new.unlink(missing_ok=True)
-            raise StoreError(f"cannot write checkpoint {self.path}: {error}") from error
+            reason = getattr(error, "strerror", None) or " ".join(str(error).split())[:200]
+            raise UnwritableError(f"cannot write checkpoint {self.path}: {reason}") from error
         self._last = time.monotonic()
 
     def load(self, *, look: bool = False) -> dict[str, Any] | None:

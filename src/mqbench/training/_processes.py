@@ -62,6 +62,8 @@ def failure(process: int, reason: str) -> MQBenchError:
     found = getattr(errors, kind.removeprefix(f"{errors.__name__}."), None)
     if isinstance(found, type) and issubclass(found, RequestError):
         return RequestError(said)
+    if found is errors.UnwritableError:
+        return errors.UnwritableError(said)
     return MQBenchError(f"process {process} of the run failed: {reason}")
 
 

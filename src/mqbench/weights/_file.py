@@ -3,6 +3,7 @@
 import argparse
 import pickle
 import re
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -38,11 +39,8 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     held = _safetensors(path) if path.suffix == ".safetensors" else _pickled(path)
     tensors = _unwrapped(held)
     if not tensors:
-        got = (
-            f"entries {', '.join(map(repr, list(held)[:5]))}"
-            if isinstance(held, Mapping)
-            else type(held).__name__
-        )
+        names = ", ".join(map(repr, list(held)[:5])) if isinstance(held, Mapping) else ""
+        got = f"entries {names}" if names else f"a {type(held).__name__}"
         raise RequestError(f"{path} holds no named tensors, but {got}; save model.state_dict()")
     return tensors
 
@@ -57,7 +55,10 @@ def _safetensors(path: Path) -> Mapping[str, Tensor]:
 def _pickled(path: Path) -> Any:
     try:
         # scripts keep their arguments beside the weights: a Namespace is data, like a dictionary
-        with torch.serialization.safe_globals([argparse.Namespace]):
+        with torch.serialization.safe_globals([argparse.Namespace]), warnings.catch_warnings():
+            warnings.simplefilter(
+                "ignore"
+            )  # of old pickles and sparse tensors, which are refused in a sentence
             return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # damaged bytes make the reader raise whatever they look like
         raise RequestError(f"{path} {_why(error)}") from error
@@ -71,6 +72,8 @@ def _why(error: Exception) -> str:
         return f"holds {what}, and only tensors are read from a file; save model.state_dict() instead"
     if said.startswith("Weights only load failed"):  # followed by torch's advice, which is to trust the file
         return "is damaged or no checkpoint of torch.save; save model.state_dict() with it"
+    if isinstance(error, EOFError):
+        return "is empty or cut short; copy it again"
     first = said.strip().partition("\n")[0][:120]
     return f"is damaged or no checkpoint of torch.save ({type(error).__name__}: {first})"
 

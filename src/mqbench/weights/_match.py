@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from mqbench.errors import RequestError
@@ -47,7 +48,7 @@ def by_name(
     A prefix that wrappers put before every name (``module.``) is taken off if no name fits with it.
 
     Raises:
-        RequestError: tensors are missing, left over or of another shape; the message names them.
+        RequestError: tensors are missing, left over or of another shape or type; the message names them.
     """
     named, prefix = _without_prefix(tensors, network)
     extra = [name for name in named if name not in network]
@@ -62,6 +63,7 @@ def by_name(
     if unexpected or missing or wrong:
         raise RequestError(f"{source} does not fit the network: {_mismatch(missing, unexpected, wrong)}")
     state = {name: named[name] for name in network if name in named}
+    _check_types(state, network, source)
     return state, Report(
         source=source, ordered=False, tensors=len(state), prefix=prefix, left_over=tuple(allowed)
     )
@@ -76,7 +78,7 @@ def in_order(
     are the same.
 
     Raises:
-        RequestError: another number of tensors, or the first place where shape or kind differ.
+        RequestError: another number of tensors, or the first place where shape, kind or type differ.
     """
     given = [(name, value) for name, value in tensors.items() if not _is_counter(name)]
     wanted = [(name, value) for name, value in network.items() if not _is_counter(name)]
@@ -90,7 +92,20 @@ def in_order(
     if len(given) != len(wanted):
         raise RequestError(f"{source} has {len(given)} tensors, the network {len(wanted)}")
     state = {ours: value for (_, value), (ours, _) in zip(given, wanted, strict=True)}
+    _check_types(state, network, source)
     return state, Report(source=source, ordered=True, tensors=len(state))
+
+
+def _check_types(state: State, network: State, source: str) -> None:
+    """Refuse numbers that would become others in the network: integers, complex and quantized ones, sparse tensors."""
+    for name, value in state.items():
+        dense = value.layout is torch.strided and not value.is_quantized
+        if not dense or value.is_floating_point() != network[name].is_floating_point():
+            got = str(value.dtype if dense or value.is_quantized else value.layout).removeprefix("torch.")
+            wanted = str(network[name].dtype).removeprefix("torch.")
+            raise RequestError(
+                f"{source} does not fit the network: {name} is {got}, the network has {wanted}"
+            )
 
 
 def _is_counter(name: str) -> bool:

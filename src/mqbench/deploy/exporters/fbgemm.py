@@ -22,7 +22,8 @@ def _write(program: Program, path: Path) -> None:
         "operations": form.operations,
         "about": dict(program.description),
     }
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in form.tensors.items()}
+    # copies, since a layer that is called twice is two operations of one weight, and the format shares none
+    tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in form.tensors.items()}
     path.write_bytes(save(tensors, metadata={"network": json.dumps(network, allow_nan=False)}))
 
 
