@@ -72,9 +72,7 @@ def _why(error: Exception) -> str:
         return f"holds {what}, and only tensors are read from a file; save model.state_dict() instead"
     if said.startswith("Weights only load failed"):  # followed by torch's advice, which is to trust the file
         return "is damaged or no checkpoint of torch.save; save model.state_dict() with it"
-    if isinstance(error, EOFError):
-        return "is empty or cut short; copy it again"
-    first = said.strip().partition("\n")[0][:120]
+    first = said.strip().partition("\n")[0][:120] or "it ends too early"
     return f"is damaged or no checkpoint of torch.save ({type(error).__name__}: {first})"
 
 
