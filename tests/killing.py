@@ -1,4 +1,4 @@
-"""A command killed (SIGKILL) again and again, each time at another place, that goes on: says what came of each."""
+"""A command killed again and again, each time at another place, that goes on: says what came of each."""
 
 import os
 import signal
@@ -36,8 +36,8 @@ QUANTIZING = (
 )
 
 
-def arm(target: str, calls: int, done: bool) -> None:
-    """Make this process die at a call of a function, before or after what it does."""
+def arm(target: str, calls: int, done: bool, number: int = signal.SIGKILL) -> None:
+    """Make this process get a signal at a call of a function, before or after what it does."""
     module, _, path = target.partition(":")
     *owners, name = path.split(".")
     owner: Any = import_module(module)
@@ -49,10 +49,10 @@ def arm(target: str, calls: int, done: bool) -> None:
     def armed(*arguments: Any, **options: Any) -> Any:
         last = next(number) == calls
         if last and not done:
-            os.kill(os.getpid(), signal.SIGKILL)
+            os.kill(os.getpid(), number)
         result = real(*arguments, **options)
         if last:
-            os.kill(os.getpid(), signal.SIGKILL)
+            os.kill(os.getpid(), number)
         return result
 
     setattr(owner, name, armed)

@@ -1,11 +1,13 @@
 """The command line: find the commands, call one, say what went wrong."""
 
+import errno
 import os
 import signal
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from importlib import import_module
-from io import TextIOWrapper
+from io import TextIOWrapper, UnsupportedOperation
 from typing import Any
 
 from cyclopts import App, CycloptsError, UnusedCliTokensError
@@ -24,6 +26,9 @@ app = App(
 _commands: Any = import_module("mqbench.commands")
 for _name in _commands:
     app.command(_commands[_name], name=_name)
+
+
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def _refuse(sentence: str, code: int = 2) -> int:
@@ -61,12 +66,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         _abandon_output()  # the reader has left (`mqbench list | head`)
         return 1
     except OSError as error:
-        if error.filename is not None:  # of a file, which its own error should have named
+        if error.errno not in _NO_ROOM:
             raise
         _abandon_output()
-        return _refuse(f"cannot write to standard output: {error.strerror}")
+        where = error.filename or "standard output, or a temporary file"
+        return _refuse(f"cannot write {where}: {error.strerror}")
 
 
 def _abandon_output() -> None:
     """Point stdout away, so that the exit does not fail too."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    with suppress(UnsupportedOperation):  # it is no file
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -29,7 +29,7 @@ def merge(sources: Sequence[Store], target: Store, *, tolerance: float = 0.0) ->
     """Put every record of the sources into the target, with its files, and every latency that it lacks.
 
     A finished record goes before a failed one. Of several finished ones that agree, the target's stays, or
-    the first source's is taken. Nothing is written unless all of them agree.
+    the first source's is taken. Nothing is written unless all of them agree and can be read.
 
     Args:
         sources: where records come from; they are not changed.
@@ -71,11 +71,12 @@ def merge(sources: Sequence[Store], target: Store, *, tolerance: float = 0.0) ->
             f"{len(contradictions)} settings have results that differ by more than {tolerance:g} points, so nothing "
             f"was merged (--tolerance allows more): {'; '.join(contradictions[:_SHOWN])}{more}"
         )
+    measured = {latency.setting for latency in latency_records(target)}
+    latencies = [latency for source in sources for latency in latency_records(source)]
     new = [(record, place) for record, place in chosen.values() if place is not target]
     for record, place in new:
         target.put(record, place.attachments(record.setting), replace=True)
-    measured = {latency.setting for latency in latency_records(target)}
-    for latency in (latency for source in sources for latency in latency_records(source)):
+    for latency in latencies:
         if latency.setting not in measured:
             put_latency(target, latency)
             measured.add(latency.setting)

@@ -111,10 +111,10 @@ def latency(
                         markup=False,
                         soft_wrap=True,
                     )
-    for engine, reason in refused.items():
-        console.print(f"{engine} was left out: {reason}", markup=False, soft_wrap=True)
     if not made:
         raise RequestError("no engine could be timed: " + "; ".join(refused.values()))
+    for engine, reason in refused.items():
+        console.print(f"{engine} was left out: {reason}", markup=False, soft_wrap=True)
     _print(made, cpu, as_json)
     return 1 if runtime and refused else 0
 

@@ -2,6 +2,7 @@
 
 import importlib
 import importlib.util
+import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, ClassVar, Protocol
@@ -53,12 +54,15 @@ def check_libraries() -> None:
 
 @contextmanager
 def datasets_library() -> Iterator[Any]:
-    """Hugging Face ``datasets``, imported when it is needed and without its progress bars."""
+    """Hugging Face ``datasets``, imported when it is needed, without its progress bars and messages."""
     library: Any = importlib.import_module("datasets")
     shown = not library.utils.are_progress_bars_disabled()
+    said = library.logging.get_verbosity()
     library.disable_progress_bars()  # they would run into the display of `mqbench run`
+    library.logging.set_verbosity(logging.CRITICAL)  # what it logs about a damaged file, the error says
     try:
         yield library
     finally:
+        library.logging.set_verbosity(said)
         if shown:
             library.enable_progress_bars()
