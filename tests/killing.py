@@ -36,7 +36,7 @@ QUANTIZING = (
 )
 
 
-def arm(target: str, calls: int, done: bool, number: int = signal.SIGKILL) -> None:
+def arm(target: str, calls: int, done: bool, sent: int = signal.SIGKILL) -> None:
     """Make this process get a signal at a call of a function, before or after what it does."""
     module, _, path = target.partition(":")
     *owners, name = path.split(".")
@@ -49,10 +49,10 @@ def arm(target: str, calls: int, done: bool, number: int = signal.SIGKILL) -> No
     def armed(*arguments: Any, **options: Any) -> Any:
         last = next(number) == calls
         if last and not done:
-            os.kill(os.getpid(), number)
+            os.kill(os.getpid(), sent)
         result = real(*arguments, **options)
         if last:
-            os.kill(os.getpid(), number)
+            os.kill(os.getpid(), sent)
         return result
 
     setattr(owner, name, armed)

@@ -73,7 +73,7 @@ def test_one_line_and_nothing_lost(name: str, tmp_path: Path) -> None:
     measure(runs)
     fill(place / "others", [made(1.0, dataset="cifar10")])
     (place / "site").mkdir()
-    (place / "site" / "report.json").write_text(json.dumps({"runs": {}}))
+    (place / "site" / ".report.json").write_text(json.dumps({"runs": {}}))
     before = content(place)
     signals = (signal.SIGINT, signal.SIGTERM)
     places = [(*stage, signals[number % 2]) for number, stage in enumerate(PLACES[name])]

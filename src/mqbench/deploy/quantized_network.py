@@ -153,7 +153,9 @@ def load(path: str | Path, engine: str = "fbgemm") -> QuantizedNetwork:
         if network["format"] != FORMAT:
             raise ValueError(f"its format is {network['format']!r}, this file reads {FORMAT!r}")
         return QuantizedNetwork(network["operations"], tensors, network["inputs"], network["outputs"], engine)
-    except (KeyError, json.JSONDecodeError, SafetensorError) as error:
+    except (SafetensorError, LookupError, TypeError, AttributeError, RuntimeError, OverflowError) as error:
+        raise ValueError(f"{path} holds no quantized network: {type(error).__name__}: {error}") from error
+    except json.JSONDecodeError as error:
         raise ValueError(f"{path} holds no quantized network: {error}") from error
 
 
