@@ -71,7 +71,6 @@ def _data(place: Path) -> None:
     pictures = [tiny.encoded(tiny.picture(row)) for row in range(6)]
     columns: dict[str, tuple[list[bytes], dict[str, list[Any]]]] = {
         "grey": ([tiny.encoded(tiny.picture(k, mode="L")) for k in range(6)], {"label": [0, 1, 2] * 2}),
-        "words": (pictures, {"label": list("ababab")}),
         "fractions": (pictures, {"label": [0.5] * 6}),
         "huge": (pictures, {"label": [10**9] * 6}),
         "noise": ([*pictures[:5], b"no image"], {"label": [0, 1, 2] * 2}),

@@ -92,7 +92,7 @@ def test_one_line_and_nothing_lost(name: str, tmp_path: Path) -> None:
         kept = {name for name in before if not name.startswith("site/")}
         assert all(now.get(name) == before[name] for name in kept), stage
         assert (here / "site").is_dir(), stage
-        assert not [path for path in here.glob(".*")], stage
+        assert not list(here.glob(".*")), stage
         for store in (here / "runs", here / "both"):
             assert not list(store.glob(".new*")), stage
             assert not list(store.glob(".old*")), stage

@@ -9,9 +9,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import tiny
 import torch
 
+import tiny
 from mqbench import data
 from mqbench.data._base import Preprocessing, Splits
 from mqbench.errors import DataError, RequestError

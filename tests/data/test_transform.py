@@ -5,12 +5,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-import tiny
 import torch
 from PIL import Image
 from torchvision import transforms
 from torchvision.transforms import InterpolationMode
 
+import tiny
 from mqbench.data._base import Interpolation, Preprocessing
 from mqbench.data._guess import IMAGENET
 from mqbench.errors import RequestError

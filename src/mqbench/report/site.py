@@ -74,12 +74,12 @@ class Site:
             (hand / MANIFEST).write_text(json.dumps({"made_by": "mqbench report", "runs": signatures}) + "\n")
             files = list(hand.rglob("*.html"))
             size = sum(path.stat().st_size for path in files)
-            if output.exists():
-                output.rename(away)
             try:
+                if output.exists():
+                    output.rename(away)
                 hand.rename(output)
             except BaseException:  # an interrupt too
-                if away.exists():
+                if away.exists() and not output.exists():
                     away.rename(output)
                 raise
         except StoreError:
