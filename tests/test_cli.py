@@ -19,6 +19,7 @@ from rich.console import Console
 import mqbench
 import standin
 from mqbench import cli, progress
+from mqbench.commands import _size
 from mqbench.commands import list as list_command
 from mqbench.commands import run as run_command
 from mqbench.executors._base import Finished, Planned, Progress, Started
@@ -186,7 +187,7 @@ def test_failed_runs_exit_1_after_the_table(run: Run) -> None:
 
 
 def test_a_study_that_is_too_large_for_a_table_is_counted(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(run_command, "_TABLE", 7)
+    monkeypatch.setattr(_size, "MOST", 7)
     monkeypatch.setattr(run_command, "stream", functools.partial(stream, work="standin:run_raising"))
     code, out, err = run(f"{SMALL} --jobs 1")
     assert (code, out) == (1, "9 runs made: 5 ok, 4 failed. Records: runs; see mqbench records\n")

@@ -39,9 +39,7 @@ class FloatNetwork:
         """
         key = record.setting.key
         model = task.architecture.build(task.splits.classes, task.splits.image_shape[0])
-        weights, predicted = (_tensors(store, key, name) for name in (WEIGHTS, PREDICTIONS))
-        if "classes" not in predicted:
-            raise _damaged(store, key, PREDICTIONS, "no classes")
+        weights = _tensors(store, key, WEIGHTS)
         try:
             model.load_state_dict(weights)
         except RuntimeError as error:
@@ -49,6 +47,9 @@ class FloatNetwork:
                 f"the float network in {store.root} was made by another version of architecture "
                 f"{record.setting.architecture!r}; use another store ({str(error).splitlines()[-1].strip()})"
             ) from error
+        predicted = _tensors(store, key, PREDICTIONS)
+        if "classes" not in predicted:
+            raise _damaged(store, key, PREDICTIONS, "no classes")
         given = record.provenance.weights if record.provenance else None
         return cls(model, record.accuracy, predicted["classes"], given)
 
