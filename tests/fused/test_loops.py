@@ -1,6 +1,7 @@
 """The fused loop of every elementwise definition against its plain torch form: values to the bit, sums to rounding."""
 
 import itertools
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from mqbench.fused import elementwise, norm, vectors
 from mqbench.fused.activation import Clip
 from mqbench.fused.build import compiler
 from mqbench.fused.elementwise import Affine, Before, Elementwise
+from mqbench.fused.near import middle_tanh, near_tanh
 
 pytestmark = pytest.mark.skipif(compiler() is None, reason="no C++ compiler")
 
@@ -196,6 +198,15 @@ def test_tanh_is_exact_to_the_last_places() -> None:
     edge = once.forward(torch.tensor([0.0, torch.inf, -torch.inf, torch.nan]), (), ())
     assert edge[:3].tolist() == [0.0, 1.0, -1.0]
     assert bool(edge[3].isnan())
+
+
+@pytest.mark.parametrize(("tanh", "most"), [(near_tanh, 0.7), (middle_tanh, 2.0)])
+def test_shorter_tanhs_are_exact_up_to_their_ends(tanh: Callable[[Tensor], Tensor], most: float) -> None:
+    short = Elementwise(tanh, lambda g, x: (g,), parameters=0, scalars=0)
+    x = torch.cat([torch.linspace(-most, most, 200_001), torch.logspace(-30, 0, 1000, base=2) * most])
+    want = torch.tanh(x.double())
+    error = (short.forward(x, (), ()).double() - want).abs()
+    assert bool((error <= 2.5 * torch.finfo(torch.float32).eps * want.abs()).all())
 
 
 def test_every_combination_was_compiled() -> None:

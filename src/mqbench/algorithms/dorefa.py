@@ -24,7 +24,7 @@ from mqbench.algorithms._clipping import ClippedActivation
 from mqbench.algorithms._ranges import WeightRange, row_ranges
 from mqbench.fused.elementwise import Before, Elementwise
 from mqbench.fused.loop import takes
-from mqbench.fused.near import near_tanh
+from mqbench.fused.near import middle_tanh, near_tanh
 
 EPSILON = 1e-5
 
@@ -36,15 +36,19 @@ def _divided(tanh: Callable[[Tensor], Tensor]) -> Elementwise:
         return tanh(x) / m
 
     def backward(gradient: Tensor, x: Tensor, m: Tensor) -> tuple[Tensor | None, ...]:
-        t = tanh(x)
-        dt = gradient / m
-        return dt * (1 - t * t), -(dt * t) / m
+        t, inverse = tanh(x), 1.0 / m
+        dt = gradient * inverse
+        return dt * (1 - t * t), -(dt * t) * inverse
 
     return Elementwise(forward, backward, parameters=1, scalars=0, gradients=1)
 
 
-DIVIDED, DIVIDED_NEAR = _divided(torch.tanh), _divided(near_tanh)
-NEAR = 0.7
+DIVIDED, DIVIDED_MIDDLE, DIVIDED_NEAR = (_divided(tanh) for tanh in (torch.tanh, middle_tanh, near_tanh))
+
+
+def _shortest(largest: float) -> Elementwise:
+    """The form of fewest operations that is exact up to there."""
+    return DIVIDED_NEAR if largest <= 0.7 else DIVIDED_MIDDLE if largest <= 2.0 else DIVIDED
 
 
 class _NormalisedTanh(Function):
@@ -54,7 +58,7 @@ class _NormalisedTanh(Function):
     def forward(ctx: Any, x: Tensor) -> Tensor:
         lo, hi = row_ranges(x.reshape(1, -1))
         largest = torch.maximum(hi, -lo)
-        definition = DIVIDED_NEAR if float(largest) <= NEAR else DIVIDED
+        definition = _shortest(float(largest))
         top = definition.forward(largest, (torch.ones((), dtype=x.dtype),), ())[0]
         m = top + EPSILON
         ctx.save_for_backward(x, top, m)
@@ -92,17 +96,21 @@ def _quantized(tanh: Callable[[Tensor], Tensor]) -> Elementwise:
         least: float,
         most: float,
     ) -> tuple[Tensor | None, ...]:
-        t = tanh(x)
+        t, inverse = tanh(x), 1.0 / m
         level = torch.round(t / m / scale)
         if zero_point is not None:
             level = level + zero_point
-        dt = torch.where((level >= least) & (level <= most), gradient, 0.0) / m
-        return dt * (1 - t * t), -(dt * t) / m
+        dt = torch.where((level >= least) & (level <= most), gradient, 0.0) * inverse
+        return dt * (1 - t * t), -(dt * t) * inverse
 
     return Elementwise(forward, backward, parameters=3, scalars=2, gradients=1)
 
 
-QUANTIZED = {DIVIDED: _quantized(torch.tanh), DIVIDED_NEAR: _quantized(near_tanh)}
+QUANTIZED = {
+    DIVIDED: _quantized(torch.tanh),
+    DIVIDED_MIDDLE: _quantized(middle_tanh),
+    DIVIDED_NEAR: _quantized(near_tanh),
+}
 
 
 @dataclass(frozen=True)
@@ -130,7 +138,7 @@ class _Extent:
             lo, hi = torch.minimum(lo * gain, hi * gain), torch.maximum(lo * gain, hi * gain)
         reach = torch.maximum(hi, -lo)
         largest = reach.max()
-        definition = DIVIDED_NEAR if float(largest) <= NEAR else DIVIDED
+        definition = _shortest(float(largest))
         one = torch.ones((), dtype=x.dtype)
         top = definition.forward(largest, (one,), ())
         m = top + EPSILON

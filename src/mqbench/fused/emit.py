@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import fx
 
-from mqbench.fused.near import near_tanh
+from mqbench.fused.near import middle_tanh, near_tanh
 
 BLOCK = 4096
 
@@ -29,7 +29,8 @@ _BINARY: dict[Any, str] = {
 _CALLS: dict[Any, str] = {
     torch.round: "round_", torch.floor: "floor_", torch.tanh: "tanh_", torch.abs: "abs_", torch.sign: "sign_",
     torch.sqrt: "sqrt_", torch.copysign: "copysign_",
-    near_tanh: "near_tanh_", torch.clamp: "clamp_", torch.where: "where_", operator.neg: "-", operator.invert: "!",
+    near_tanh: "near_tanh_", middle_tanh: "middle_tanh_",
+    torch.clamp: "clamp_", torch.where: "where_", operator.neg: "-", operator.invert: "!",
 }  # fmt: skip
 
 _PRELUDE = """
@@ -47,12 +48,20 @@ static inline float copysign_(float v, float s) { return __builtin_copysignf(v, 
 static inline double copysign_(double v, double s) { return __builtin_copysign(v, s); }
 static inline double tanh_(double v) { return __builtin_tanh(v); }
 static inline double near_tanh_(double v) { return __builtin_tanh(v); }
+static inline double middle_tanh_(double v) { return __builtin_tanh(v); }
 static inline float near_tanh_(float v) {  // least squares of tanh(v)/v in v^2, to 2e-8
   const float z = v * v;
   float p = -5.02419017794e-3f;
   p = p * z + 1.99512713532e-2f; p = p * z - 5.34969764365e-2f; p = p * z + 1.33279482087e-1f;
   p = p * z - 3.33331043931e-1f;
-  return p * z * v + v;
+  return (p * z + 1.0f) * v;  // z v would be subnormal, and slow, where v is 1e-14 (a folded batch norm of gamma 0)
+}
+static inline float middle_tanh_(float v) {  // rational, least squares of (tanh(v)/v - 1)/v^2 in v^2, to 1e-9
+  const float z = v * v;
+  float p = -5.56945755e-6f, q = 1.72582574e-2f;
+  p = p * z - 1.59550238e-2f; p = p * z - 3.33333317e-1f;
+  q = q * z + 4.47864846e-1f; q = q * z + 1.0f;
+  return (p / q * z + 1.0f) * v;
 }
 template <class V> static inline V sign_(V v) { return V(v > V(0)) - V(v < V(0)); }
 template <class V> static inline V clamp_(V v, T lo, T hi) { v = v < V(lo) ? V(lo) : v; return v > V(hi) ? V(hi) : v; }
@@ -75,7 +84,7 @@ static inline float tanh_(float v) {
   float p = -5.70498872745e-3f;
   p = p * z + 2.06390887954e-2f; p = p * z - 5.37397155531e-2f;
   p = p * z + 1.33314422036e-1f; p = p * z - 3.33332819422e-1f;
-  const float near = p * z * v + v;
+  const float near = (p * z + 1.0f) * v;
   const float far = 1.0f - 2.0f / (exp_(2.0f * (a > 20.0f ? 20.0f : a)) + 1.0f);
   return a < 0.625f ? near : v != v ? v : __builtin_copysignf(far, v);
 }

@@ -11,3 +11,10 @@ def near_tanh(v: Any) -> Any:
     if isinstance(v, fx.Proxy):
         return v.tracer.create_proxy("call_function", near_tanh, (v,), {})
     return torch.tanh(v)
+
+
+def middle_tanh(v: Any) -> Any:
+    """tanh(v) where |v| <= 2, likewise."""
+    if isinstance(v, fx.Proxy):
+        return v.tracer.create_proxy("call_function", middle_tanh, (v,), {})
+    return torch.tanh(v)
