@@ -207,6 +207,36 @@ def test_the_model_is_not_changed() -> None:
     assert all(torch.equal(a, b) for a, b in zip(before.values(), model.state_dict().values(), strict=True))
 
 
+class KeptBias(nn.Module):
+    """As timm's LeViT: in eval mode it computes a bias once, and forgets it when it trains again."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.bias = nn.Conv2d(3, 4, 1), nn.Parameter(torch.randn(4, 1, 1))
+        self.kept: dict[str, Tensor] = {}
+
+    def train(self, mode: bool = True) -> "KeptBias":
+        if mode:
+            self.kept = {}
+        return super().train(mode)
+
+    def forward(self, x: Tensor) -> Tensor:
+        bias = 2 * self.bias if self.training else self.kept.setdefault("cpu", 2 * self.bias)
+        y: Tensor = self.conv(x) + bias
+        return y
+
+
+def test_what_a_model_has_computed_before_is_no_constant() -> None:
+    """A tensor with a history cannot be copied, and as a constant it would take the parameter out of training."""
+    model = KeptBias().eval()
+    x = torch.randn(2, 3, 8, 8)
+    model(x)
+    captured = capture(model, x)
+    captured(x).sum().backward()
+    assert captured.get_parameter("bias").grad is not None
+    assert model.kept["cpu"].grad_fn is not None
+
+
 def test_momentum_of_the_batch_norm_is_kept() -> None:
     model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4, momentum=0.03))
     norm: Any = capture(model, torch.randn(2, 3, 8, 8)).get_submodule("1")

@@ -119,6 +119,16 @@ def test_replaced_axes() -> None:
     assert [(s.algorithm, s.seed) for s in small.settings()] == [("lsq", 5)] * 6
 
 
+def test_replaced_axes_restrict_what_is_included() -> None:
+    include = ({"algorithm": ("dsq", "pact")}, {"backend": ("snpe",)}, {"bits": (8,)})
+    study = Study(name="s", axes=BASE | {"algorithm": "lsq", "backend": "tvm"}, include=include)
+    settings = study.replaced({"algorithm": ("lsq", "pact"), "backend": "tvm"}).settings()
+    found = [(s.algorithm, s.backend, s.bits) for s in settings if s.bits]
+    assert found == [
+        ("lsq", "tvm", (4, 4)), ("pact", "tvm", (4, 4)), ("lsq", "tvm", (8, 8)), ("pact", "tvm", (8, 8)),
+    ]  # fmt: skip
+
+
 def test_axes_of_an_include_may_stand_above_it() -> None:
     settings = expand({"backend": "tvm"}, include=[{"algorithm": "lsq"}])
     assert [(s.algorithm, s.backend) for s in settings] == [("float", None), ("lsq", "tvm")]

@@ -45,7 +45,7 @@ def capture(model: nn.Module, example_inputs: Tensor | Sequence[Tensor]) -> fx.G
 
 def _capture(model: nn.Module, inputs: tuple[Tensor, ...]) -> fx.GraphModule:
     training = model.training
-    source = copy.deepcopy(model).eval()
+    source = _copy(model).eval()
     graph_module = _export(source, inputs)
     Functionalise(graph_module.graph).run()
     lift = Lift(graph_module, source)
@@ -58,6 +58,17 @@ def _capture(model: nn.Module, inputs: tuple[Tensor, ...]) -> fx.GraphModule:
     captured.eval()
     _check(source, captured, inputs)
     return captured.train(training)
+
+
+def _copy(model: nn.Module) -> nn.Module:
+    """A deep copy; tensors that a model keeps between calls (a cached bias, a normed weight) lose their history.
+
+    Turned to training and back the copy also drops what it keeps for eval mode, as timm's attention does, so that
+    the graph holds the parameter and not a constant.
+    """
+    kept = tree_leaves([vars(module) for module in model.modules()])
+    made = [value for value in kept if isinstance(value, Tensor) and not value.is_leaf]
+    return copy.deepcopy(model, {id(value): value.detach().clone() for value in made}).train()
 
 
 def _batch_of_two(example_inputs: Tensor | Sequence[Tensor]) -> tuple[Tensor, ...]:

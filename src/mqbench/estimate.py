@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from mqbench import architectures as architecture_catalog
 from mqbench import data as dataset_catalog
 from mqbench.architectures._base import Recipe
+from mqbench.architectures._check import check_network
 from mqbench.calibration import calibrate
 from mqbench.compute import Compute
 from mqbench.data._base import Dataset, Facts, Preprocessing, Splits, TensorSplit
@@ -150,6 +151,7 @@ def _measure(setting: Setting, recipe: Recipe, about: Facts, compute: Compute) -
     recipe = _small(recipe, size)
     architecture = architecture_catalog[setting.architecture]
     model: nn.Module = architecture.build(about.classes, about.image_shape[0])
+    check_network(model, setting.architecture, about.image_shape, about.classes)
     if setting.algorithm != FLOAT:
         model = prepared(model, setting, splits)
         calibrate(model, splits.test.batches([torch.arange(size)]))

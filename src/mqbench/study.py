@@ -173,16 +173,23 @@ class Study(BaseModel):
     def replaced(self, axes: Mapping[str, Any]) -> "Study":
         """The study with other values on some axes, which no override then changes.
 
-        What is left of it that only quantized networks take is dropped if there are none any more.
+        An included grid that has such an axis of its own keeps those of its values that are asked for, and is left
+        out if there are none: what is asked for by name is all that there is. What is left of the study that only
+        quantized networks take is dropped if there are none any more.
 
         Raises:
             RequestError: an unknown axis, a value that its axis does not take, or nothing is left.
         """
         new = _axes(axes)
         merged = {**self.axes, **new}
-        if not quantizes(merged) and not any(quantizes({**merged, **more}) for more in self.include):
+        both = (
+            {n: tuple(v for v in more[n] if v in new.get(n, more[n])) for n in more} for more in self.include
+        )
+        include = tuple(more for more in both if all(more.values()))
+        if not quantizes(merged) and not any(quantizes({**merged, **more}) for more in include):
             merged = {name: values for name, values in merged.items() if name in OF_FLOAT or name in new}
         fields = {name: getattr(self, name) for name in Study.model_fields}
+        fields["include"] = include
         fields["override"] = [
             Override(where=override.where, set=kept)
             for override in self.override

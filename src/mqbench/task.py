@@ -4,13 +4,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from mqbench import architectures as architecture_catalog
 from mqbench import data as dataset_catalog
 from mqbench import observers as observer_catalog
 from mqbench import tools as tool_catalog
 from mqbench.architectures._base import Architecture, Recipe
+from mqbench.architectures._check import check_network
 from mqbench.backends._base import Overrides
 from mqbench.compute import Compute
 from mqbench.data._base import Dataset, Splits
@@ -25,8 +26,9 @@ from mqbench.weights import check_weights, load_float_network
 
 @dataclass(frozen=True)
 class RunTask:
-    """The objects that a setting names."""
+    """The objects that a setting names; ``name`` is the architecture's."""
 
+    name: str
     architecture: Architecture
     splits: Splits
     recipe: Recipe
@@ -38,44 +40,22 @@ class RunTask:
         dataset: Dataset = dataset_catalog[setting.dataset]  # type: ignore[index]
         splits = dataset.open(data, architecture.preprocessing(setting.weights))
         splits.train.workers = splits.test.workers = workers
-        return cls(architecture, splits, recipe_of(setting))
+        return cls(setting.architecture, architecture, splits, recipe_of(setting))
 
     def float_network(self, weights: str | None) -> tuple[nn.Module, str | None]:
         """The float network, and the fingerprint of its weights if they are given rather than random.
 
         Raises:
-            RequestError: weights that do not fit, or a network that does not compute a number a class from images.
+            RequestError: it does not take the images, or weights that do not fit.
         """
-        classes, channels = self.splits.classes, self.splits.image_shape[0]
+        classes, shape = self.splits.classes, self.splits.image_shape
         if weights is None:
-            model, fingerprint = self.architecture.build(classes, channels), None
+            model, fingerprint = self.architecture.build(classes, shape[0]), None
         else:
-            given = load_float_network(self.architecture, weights, classes, channels)
+            given = load_float_network(self.architecture, weights, classes, shape[0])
             model, fingerprint = given.model, given.fingerprint
-        self._check_output(model)
+        check_network(model, self.name, shape, classes)
         return model, fingerprint
-
-    @torch.no_grad()
-    def _check_output(self, model: nn.Module) -> None:
-        """Refuse, before it is trained or calibrated, what gives something else than classes' scores."""
-        images, _ = next(iter(self.splits.test.batches([torch.arange(1)])))
-        training = model.training
-        try:
-            with torch.random.fork_rng(devices=[]):
-                output = model.eval()(images)
-        except Exception as error:  # the code of a user may raise anything
-            said = str(error).strip().partition("\n")[0]
-            raise RequestError(
-                f"the network cannot compute images of shape {self.splits.image_shape}: {said}"
-            ) from error
-        finally:
-            model.train(training)
-        classes = self.splits.classes
-        if not isinstance(output, Tensor) or output.shape != (1, classes):
-            got = tuple(output.shape) if isinstance(output, Tensor) else f"a {type(output).__name__}"
-            raise RequestError(
-                f"the network must give a tensor (N, {classes}), a number for each class, and gives {got} for one image"
-            )
 
 
 def plan_of(setting: Setting) -> Plan:
@@ -170,7 +150,7 @@ def validate(
         RequestError: data or a tool that is not there, or a batch that cannot be made.
     """
     seen = set()
-    datasets = set()
+    images: dict[str, int | None] = {}
     for setting in settings:
         trains = recipe_of(setting).epochs > 0 or setting.steps is not None
         same = setting.model_copy(update={"seed": 0})
@@ -180,14 +160,13 @@ def validate(
             continue
         seen.add(same)
         dataset: Dataset = dataset_catalog[setting.dataset]  # type: ignore[index]
+        if setting.dataset not in images:
+            known = dataset.check(data) if need_data else None
+            images[setting.dataset] = known or (dataset.facts.train_images if dataset.facts else None)
         if trains:
-            _check_batch(setting, dataset, compute.processes if compute else 1)
+            _check_batch(setting, images[setting.dataset], compute.processes if compute else 1)
         if setting.weights is not None:
             check_weights(architecture_catalog[setting.architecture], setting.weights)
-        if setting.dataset not in datasets:
-            datasets.add(setting.dataset)
-            if need_data:
-                dataset.check(data)
         if setting.tool != MQBENCH:
             tool: Tool = tool_catalog[setting.tool]  # type: ignore[index]
             tool.check(setting.tool, setting, plan_of(setting), recipe_of(setting))
@@ -196,15 +175,19 @@ def validate(
             _check_calibration(setting, plan_of(setting))
 
 
-def _check_batch(setting: Setting, dataset: Dataset, processes: int) -> None:
+def _check_batch(setting: Setting, images: int | None, processes: int) -> None:
     """Refuse a batch that the processes cannot make up, or the training images."""
     cure = None
-    if setting.algorithm == FLOAT and setting.batch_size is None:  # no quantized run's batch reaches it
+    if setting.algorithm == FLOAT and setting.batch_size == setting.global_batch:
+        # no quantized run's batch reaches it: it has its recipe's, or all of a float_batch in one process
+        given = {name: getattr(setting, name) for name in ("epochs", "batch_size", "global_batch")}
+        options = (
+            f" --{name.replace('_', '-')} {value}" for name, value in given.items() if value is not None
+        )
         cure = (
             f"the float {setting.architecture} is trained with that batch: make it first, "
-            "with --algorithm float --devices 1"
+            f"with --algorithm float --devices 1{''.join(options)}"
         )
-    images = dataset.facts.train_images if dataset.facts else None
     check_batch(recipe_of(setting), processes, images, cure)
 
 

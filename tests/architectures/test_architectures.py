@@ -5,8 +5,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 
 import mqbench
+from mqbench.architectures._check import check_network
 from mqbench.data._base import Preprocessing
 from mqbench.errors import RequestError, UnknownNameError
 
@@ -107,6 +109,26 @@ def test_preprocessing_is_that_of_the_weights() -> None:
         size=224, crop=0.875, interpolation="bilinear", mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225)
     )
     assert google.preprocessing(None) == Preprocessing()
+
+
+@pytest.mark.parametrize(
+    ("network", "said"),
+    [
+        (
+            nn.Sequential(nn.Conv2d(3, 5, 8), nn.Flatten()),
+            r"does not take images of 1 x 8 x 8 .* in_chans \(Given",
+        ),
+        (nn.Sequential(nn.Flatten(), nn.Linear(64, 5)).half(), r"parameters of float16; .*\.float\(\)"),
+        (
+            nn.Sequential(nn.Flatten(), nn.Linear(64, 4)),
+            r"for each of 5 classes, .* got a tensor of \(1, 4\)",
+        ),
+    ],
+)
+def test_a_network_that_does_not_fit_the_images(network: nn.Module, said: str) -> None:
+    with pytest.raises(RequestError, match=said):
+        check_network(network, "mine:net", (1, 8, 8), 5)
+    assert network.training
 
 
 def test_a_users_factory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -27,6 +27,10 @@ DIGITS = "run --architecture digits_resnet --dataset digits --accelerator cpu --
             "2 processes with batch_size 64; the float digits_resnet is trained with that batch: make it first, with "
             "--algorithm float --devices 1",
         ),
+        (
+            "lsq --backend tvm --devices 2 --batch-size 16 --global-batch 32 --float-batch 32 --float-epochs 1",
+            "--algorithm float --devices 1 --epochs 1 --batch-size 32 --global-batch 32",
+        ),
         ("float --batch-size 2000", "at most the 1297 training images, got 2000"),
         ("lsq --backend tvm --batch-size 48 --global-batch 64", "must be a multiple of batch_size, got 64"),
         ("float --precision bf16", 'Invalid value "bf16" for --precision. Choose from'),

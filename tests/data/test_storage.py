@@ -15,6 +15,8 @@ import tiny
 from mqbench import data
 from mqbench.data._base import Preprocessing, Splits
 from mqbench.errors import DataError, RequestError
+from mqbench.record import Setting
+from mqbench.task import validate
 
 pytestmark = pytest.mark.usefixtures("cache")
 COUNTS = {"train": 9, "test": 6}
@@ -216,6 +218,24 @@ def test_a_damaged_image_is_named(tmp_path: Path, keep: str) -> None:
     with pytest.raises(DataError) as caught:
         read_all(f"folder:set?augment=none&keep={keep}", tmp_path)
     assert str(caught.value).startswith(f"row 41 of train of {tmp_path}/set is no readable image (OSError:")
+
+
+@pytest.mark.parametrize("mode", ["I", "F"])
+def test_pixels_of_unknown_range_are_refused(tmp_path: Path, mode: str) -> None:
+    """PIL would clip them to white."""
+    pictures = [tiny.encoded(tiny.picture(k, (8, 8), "L").convert(mode), "TIFF") for k in range(4)]
+    for part in ("train", "test"):
+        tiny.write_parquet(tmp_path / "set" / f"{part}.parquet", pictures, {"label": [0, 1, 0, 1]}, "image")
+    with pytest.raises(DataError, match=f"row 0 of train .*mode {mode}: 32 bits have no known range"):
+        opened("folder:set", tmp_path)
+
+
+def test_too_few_images_for_a_batch_are_refused_at_the_door(tmp_path: Path) -> None:
+    tiny.repository(tmp_path / "set", counts=COUNTS)
+    setting = Setting(architecture="resnet20", dataset="folder:set")
+    with pytest.raises(RequestError, match="at most the 9 training images, got 128"):
+        validate([setting], str(tmp_path))
+    validate([setting.model_copy(update={"batch_size": 9})], str(tmp_path))
 
 
 @pytest.mark.parametrize(

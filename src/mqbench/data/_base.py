@@ -84,8 +84,8 @@ class Splits:
     fingerprint: str
 
 
-def _unchecked(folder: str | None) -> None:
-    pass
+def _unchecked(folder: str | None) -> int | None:
+    return None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,12 +105,12 @@ class Dataset:
     Args:
         open: (data folder or None, preprocessing) -> splits.
         check: raises `RequestError` (`DataError` if it is damaged), without reading an image, if it is not in the
-            folder as it should be.
+            folder as it should be; gives the number of training images where that is known before they are fetched.
         facts: its size, where that is known without the data.
     """
 
     open: Callable[[str | None, Preprocessing], Splits]
-    check: Callable[[str | None], None] = _unchecked
+    check: Callable[[str | None], int | None] = _unchecked
     facts: Facts | None = None
 
 

@@ -9,7 +9,7 @@ from mqbench.data._transform import Transform
 
 LOOKED_AT = 64  # images, spread over the split
 SMALL = 96  # pixels of the longer side
-_GREY = {"1", "L", "LA", "I", "I;16", "F"}
+_GREY = ("1", "L", "I")  # how modes of one channel begin
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet's training images
 IMAGENET = Transform(
     size=224, crop=0.875, interpolation="bilinear", mean=MEAN, std=STD, augmentation="resized_crop"
@@ -24,7 +24,7 @@ def guess(stored: Stored) -> Transform:
     """
     rows = np.linspace(0, len(stored) - 1, min(LOOKED_AT, len(stored)), dtype=int).tolist()
     seen = {(image.size, image.mode) for image in stored.images(rows)}
-    grey = {mode for _, mode in seen} <= _GREY
+    grey = all(mode.startswith(_GREY) and mode != "LAB" for _, mode in seen)
     mean, std = ((float(np.mean(MEAN)),), (float(np.mean(STD)),)) if grey else (MEAN, STD)
     large = replace(IMAGENET, mean=mean, std=std)
     sizes = {size for size, _ in seen}

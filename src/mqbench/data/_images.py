@@ -66,12 +66,14 @@ class Images:
             fingerprint=fingerprint,
         )
 
-    def check(self) -> None:
-        """Raise as `open` does, before an image is read; what would have to be fetched first is not looked at."""
+    def check(self) -> int | None:
+        """Raise as `open` does, before an image is read; gives the number of training images.
+
+        What would have to be fetched first is not looked at, and its number of images is None.
+        """
         check_libraries()
         self.source.check()
-        if self.source.local:
-            self._stored()
+        return len(self._stored().train) if self.source.local else None
 
     def _stored(self) -> StoredSplits:
         stored = stored_splits(self.source, image=self.image, label=self.label)

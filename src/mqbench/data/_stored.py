@@ -12,6 +12,8 @@ from torch import Tensor
 
 from mqbench.errors import DataError
 
+_SIXTEEN_BITS = ("PNG", "PPM")  # formats whose integers never have more, also where PIL gives them 32
+
 
 @dataclass(frozen=True)
 class Stored:
@@ -76,6 +78,8 @@ class Stored:
                 data = cell["bytes"]
                 image = pil.open(cell["path"] if data is None else io.BytesIO(data))
                 image.load()
+                if image.mode == "F" or (image.mode == "I" and image.format not in _SIXTEEN_BITS):
+                    raise ValueError(f"mode {image.mode}: 32 bits have no known range; store 8 or 16")
             except Exception as error:  # decoders raise whatever damaged bytes make them
                 said = "no data" if cell is None else _said(error)
                 raise DataError(f"row {row} of {self.name} is no readable image ({said})") from error

@@ -71,7 +71,7 @@ class Transform:
     def converted(self, image: Any) -> Any:
         """A PIL image of the mode that the network takes; of 16 bits the upper 8, where PIL would clip to white."""
         mode = MODES[self.channels]
-        if image.mode.startswith("I;16"):
+        if image.mode.startswith("I"):  # more than 16 bits are refused where images are read
             pil: Any = import_module("PIL.Image")
             image = pil.fromarray((np.asarray(image) >> 8).astype(np.uint8))
         return image if image.mode == mode else image.convert(mode)
