@@ -5,9 +5,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import tiny
 import torch
 
+import tiny
 from mqbench.data._base import Preprocessing
 from mqbench.data.imagenet import DATASET
 from mqbench.data.imagenet_sample import DATASET as SAMPLE

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-import tiny
 import torch
 
+import tiny
 from mqbench import data
 from mqbench.data import _decoded
 from mqbench.data._base import Preprocessing, Split, Splits

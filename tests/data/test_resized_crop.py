@@ -2,13 +2,13 @@
 
 import numpy as np
 import pytest
-import tiny
 import torch
 from numpy.typing import NDArray
 from scipy.stats import ks_2samp
 from torchvision.transforms import ColorJitter, InterpolationMode, RandomResizedCrop
 from torchvision.transforms.v2 import functional
 
+import tiny
 from mqbench.data._draws import uniforms
 from mqbench.data._resized_crop import AREA, NUMBERS, RATIO, Look, look, resized_crop
 
