@@ -27,12 +27,17 @@ def read(path: Path, made_by: str) -> dict[str, Any]:
         RequestError: there is no file, or it is not what was written.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        written = path.read_bytes()
+        content = json.loads(written.decode())
     except OSError as error:
         raise RequestError(f"cannot read {path}: {error.strerror}; give a folder from {made_by}") from None
     except (ValueError, RecursionError) as error:
         raise RequestError(f"{path} is damaged: {error}") from None
-    if not isinstance(content, dict) or content.pop(_SEAL, None) != _digest(content):
+    if (
+        not isinstance(content, dict)
+        or content.pop(_SEAL, None) != _digest(content)
+        or text(content).encode() != written  # spaces count too
+    ):
         raise RequestError(f"{path} is damaged: it is not what was written")
     return content
 

@@ -127,7 +127,8 @@ def test_the_certificate_is_guarded(tmp_path: Path) -> None:
     artifact(tmp_path / "out")
     path = tmp_path / "out" / "certificate.json"
     text = path.read_text()
-    for damaged in (text[:-10], "", "[]", "{}", text.replace('"images": 6', '"images": 7')):
+    spaced = text.replace(" ", "\t", 1)
+    for damaged in (text[:-10], "", "[]", "{}", text.replace('"images": 6', '"images": 7'), text + "\n", spaced):
         path.write_text(damaged)
         with pytest.raises(RequestError, match=r"certificate\.json is damaged"):
             open_again(tmp_path / "out")
@@ -141,9 +142,11 @@ def test_the_certificate_is_guarded(tmp_path: Path) -> None:
 def test_the_page_is_guarded(tmp_path: Path) -> None:
     artifact(tmp_path / "out")
     path = tmp_path / "out" / "certificate.md"
-    path.write_text(path.read_text().replace("Passed", "Surpassed"))
-    with pytest.raises(RequestError, match=r"certificate\.md is not the page of its certificate"):
-        open_again(tmp_path / "out")
+    whole = path.read_bytes()
+    for damaged in (whole.replace(b"Passed", b"Surpassed"), whole.replace(b"\n", b"\r", 1), b"\xff"):
+        path.write_bytes(damaged)
+        with pytest.raises(RequestError, match=r"certificate\.md is not the page of its certificate"):
+            open_again(tmp_path / "out")
     path.unlink()
     with pytest.raises(RequestError, match=r"certificate\.md cannot be read"):
         open_again(tmp_path / "out")

@@ -108,6 +108,15 @@ def test_the_tensorrt_form() -> None:
     assert readers == {"DequantizeLinear"}  # nothing else may touch int8 tensors
 
 
+@pytest.mark.parametrize(("bits", "clip"), [(8, "Relu"), (4, "Clip")])
+def test_a_relu_stays_one_for_tensorrt_where_the_grid_fills_its_container(bits: int, clip: str) -> None:
+    """TensorRT joins a convolution with a Relu behind it; QuantizeLinear saturates by itself."""
+    model = build(lower(converted("basic", "tensorrt", bits)), form="tensorrt")
+    by_output = {node.output[0]: node for node in model.graph.node}
+    behind = by_output[by_output["blocks.0.a.0"].input[0]]
+    assert behind.op_type == clip
+
+
 def test_a_form_can_keep_the_quantizer_before_an_add_in_float() -> None:
     program = lower(converted("basic", "fbgemm"))
     plain, kept = build(program, form="openvino"), build(program, form="openvino_kept")

@@ -98,7 +98,8 @@ class Writer:
         kind, offset = self.form.container(grid)
         low, high = (edge + offset for edge in clip)
         if self.form.clip == "float":
-            real = self._float_clip(real, output, grid, bounds, (low, high) != LIMITS[kind])
+            narrow = (grid.quant_min + offset, grid.quant_max + offset) != LIMITS[kind]
+            real = self._float_clip(real, output, grid, bounds, narrow)
             self.node("QuantizeLinear", [real, *self.qparams(name, grid)], output)
             return
         behind = output != name or isinstance(self._operation(name), (Layer, Combination))
@@ -136,7 +137,7 @@ class Writer:
         self, real: str, output: str, grid: Grid, bounds: tuple[float, float], narrow: bool
     ) -> str:
         low, high = bounds
-        if narrow:  # the integers end inside the container
+        if narrow:  # the grid ends inside the container; where it does not, QuantizeLinear saturates by itself
             low = max(low, (grid.quant_min - grid.zero_point) * grid.scale)
             high = min(high, (grid.quant_max - grid.zero_point) * grid.scale)
             if bounds[0] == 0.0 and grid.zero_point == 0:

@@ -139,7 +139,7 @@ def make(
             files={path.name: path for path in building.iterdir()},
         )
         certificates.write(found, building / certificates.NAME)
-        (building / certificates.PAGE).write_text(page(found), encoding="utf-8")
+        (building / certificates.PAGE).write_bytes(page(found).encode())
         with suppress(OSError):
             request.folder.rmdir()  # an empty one
         os.replace(building, request.folder)
@@ -171,10 +171,10 @@ def open_again(folder: Path) -> tuple[Program, list[Tensor], Certificate]:
 def _check_page(certificate: Certificate, path: Path) -> None:
     """The page says what the certificate says, and nothing else."""
     try:
-        said = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+        said = path.read_bytes()
+    except OSError as error:
         raise RequestError(f"{path} cannot be read: {error}") from None
-    if said != page(certificate):
+    if said != page(certificate).encode():
         raise RequestError(f"{path} is not the page of its certificate: it was changed")
 
 

@@ -73,7 +73,7 @@ def certify(
 def write(certificate: Certificate, path: Path) -> None:
     """Write a certificate as JSON that carries its own hash, atomically."""
     with whole_file(path) as sibling:
-        sibling.write_text(sealed.text(certificate), encoding="utf-8")
+        sibling.write_bytes(sealed.text(certificate).encode())
 
 
 def read(path: Path) -> Certificate:

@@ -18,8 +18,8 @@ class Form:
             changes nothing but the code; ``int8`` likewise for unsigned grids; ``own``: as the grid has it.
         clip: how a clip behind an operation (ReLU6, a grid narrower than the container) is written.
             ``needed``: an integer Clip after QuantizeLinear where the container does not clip by itself;
-            ``always``: after every QuantizeLinear behind an operation; ``float``: Relu or Clip before it,
-            and grids narrower than 8 bits are refused.
+            ``always``: after every QuantizeLinear behind an operation; ``float``: a Relu before it where
+            the grid fills the container, otherwise a Clip that ends where the grid does.
         bias: ``int32`` with scale s_x s_w behind a DequantizeLinear, or ``float``.
         integer_moves: moves (maximum pooling, reshape) act on integer tensors; otherwise between
             DequantizeLinear and QuantizeLinear of the same grid.
