@@ -128,7 +128,15 @@ def test_the_certificate_is_guarded(tmp_path: Path) -> None:
     path = tmp_path / "out" / "certificate.json"
     text = path.read_text()
     spaced = text.replace(" ", "\t", 1)
-    for damaged in (text[:-10], "", "[]", "{}", text.replace('"images": 6', '"images": 7'), text + "\n", spaced):
+    for damaged in (
+        text[:-10],
+        "",
+        "[]",
+        "{}",
+        text.replace('"images": 6', '"images": 7'),
+        text + "\n",
+        spaced,
+    ):
         path.write_text(damaged)
         with pytest.raises(RequestError, match=r"certificate\.json is damaged"):
             open_again(tmp_path / "out")

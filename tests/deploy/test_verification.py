@@ -187,6 +187,42 @@ def test_a_fault_is_found_where_it_is(faulty: str) -> None:
     assert halved.name == "blocks.0.b.0"
 
 
+class Branches(torch.nn.Module):
+    """A short branch and a long one, in whose middle halving starts."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.short = torch.nn.Conv2d(3, 4, 1)
+        self.long = torch.nn.Sequential(*(torch.nn.Conv2d(3 if i == 0 else 4, 4, 1) for i in range(4)))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.relu(self.short(x) + self.long(x)) * 2
+
+
+def test_bisect_names_the_layer_of_a_branch_that_halving_passes_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    from mqbench.deploy.runtimes import onnxruntime as module
+
+    x = images()
+    q = mqbench.prepare(Branches(), x, backend="fbgemm", algorithm="ptq", bits=8)
+    mqbench.calibrate(q, [x])
+    program = lower(mqbench.convert(q))
+    (layer,) = (op for op in program.layers() if op.name == "short")
+    weight = replace(layer.weight, integers=layer.weight.integers // 2)
+    altered = replace(
+        program,
+        operations=tuple(replace(layer, weight=weight) if op is layer else op for op in program.operations),
+    )
+    sound = module.RUNTIME
+
+    def load(_: Any, file: Any, threads: int, watch: Any, options: Any) -> Any:
+        return sound.load(altered, file, threads=threads, watch=watch, options=options)
+
+    monkeypatch.setattr(module, "RUNTIME", replace(sound, open=load, form=""))
+    found = bisect(program, x)
+    assert found is not None
+    assert (found.name, found.kind) == ("short", "conv2d")
+
+
 def test_bisect_finds_nothing_in_a_sound_engine() -> None:
     assert bisect(converted("basic", "fbgemm"), images()) is None
 

@@ -137,7 +137,9 @@ class Writer:
         self, real: str, output: str, grid: Grid, bounds: tuple[float, float], narrow: bool
     ) -> str:
         low, high = bounds
-        if narrow:  # the grid ends inside the container; where it does not, QuantizeLinear saturates by itself
+        if (
+            narrow
+        ):  # the grid ends inside the container; where it does not, QuantizeLinear saturates by itself
             low = max(low, (grid.quant_min - grid.zero_point) * grid.scale)
             high = min(high, (grid.quant_max - grid.zero_point) * grid.scale)
             if bounds[0] == 0.0 and grid.zero_point == 0:

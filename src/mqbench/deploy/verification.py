@@ -1,8 +1,10 @@
 """`verify`: the same batches through the simulation, the integer reference and a real engine."""
 
 import math
-from collections.abc import Iterable, Mapping
+from bisect import bisect_left
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -98,8 +100,9 @@ def bisect(
     """The first integer tensor where the engine and the integer reference part, watching one tensor at a time.
 
     An engine that is asked for many tensors may fuse less; here it gives one tensor besides its output, and
-    halves of the network are tried, so that about log2 of the number of layers are loaded. None if all
-    tensors that were tried are equal.
+    halves of the network are tried, so that about log2 of the number of layers are loaded. Halving may pass over a
+    branch, so what is found is followed back until all that it was computed from is equal. None if all tensors
+    that were tried are equal; a float output is not one of them.
     """
     engine: Runtime = runtimes[runtime]  # type: ignore[index]
     program = deployed if isinstance(deployed, Program) else lower(deployed)
@@ -107,18 +110,38 @@ def bisect(
     names = program.integer_values()
     expected = integer.values(*inputs, names=names)
     kinds = {op.name: op.kind for op in program.operations}
-    found: LayerAgreement | None = None
-    low, high = 0, len(names) - 1
-    while low <= high:
-        middle = (low + high) // 2
-        name = names[middle]
+
+    @cache
+    def parted(name: str) -> LayerAgreement | None:
         session = engine.load(integer.program, threads=threads, watch=[name], options=options)
         match = Match.of(expected[name], session.run(*inputs)[name])
-        if match.max_steps:
-            found, high = LayerAgreement(name=name, kind=kinds[name], free=match), middle - 1
-        else:
-            low = middle + 1
+        return LayerAgreement(name=name, kind=kinds[name], free=match) if match.max_steps else None
+
+    operations = {op.name: op for op in program.operations}
+    low = bisect_left(names, True, key=lambda name: parted(name) is not None)
+    nearest = names[low : low + 1] or _integers_behind(program, program.outputs)
+    found = next(filter(None, map(parted, nearest)), None)
+    while found:
+        behind = _integers_behind(program, operations[found.name].inputs)
+        earlier = next(filter(None, map(parted, behind)), None)
+        if earlier is None:
+            break
+        found = earlier
     return found
+
+
+def _integers_behind(program: Program, names: Sequence[str]) -> list[str]:
+    """The tensors, or where they are floats the integer tensors that they are computed from by floats alone."""
+    operations = {op.name: op for op in program.operations}
+    integers, open_ = set(program.integer_values()), list(names)
+    found = []
+    while open_:
+        name = open_.pop()
+        if name in integers:
+            found.append(name)
+        elif name in operations:
+            open_ += operations[name].inputs
+    return list(dict.fromkeys(found))
 
 
 class _Comparison:
