@@ -66,10 +66,10 @@ FLOORS: Sequence[Sequence[tuple[str, str]]] = (
         ("layers", "layers folding deferring data_layer"),
     ),
     (
-        ("quantizers", "quantizer algorithms algorithm backends observers"),
+        ("quantizers", "quantizer observation algorithms algorithm backends observers"),
         ("arithmetic", "functional fused processes"),
     ),
-    (("floor", "errors catalog scheme compute sealed liveness"),),
+    (("floor", "errors catalog scheme compute sealed liveness files ending"),),
 )
 
 

@@ -69,11 +69,12 @@ REFUSED: dict[str, tuple[str, int, list[str]]] = {
         ["models of timm", "file:PATH"]),
     # shapes
     "grey images for a colour network": (
-        QUANTIZE.format(net="colour", weights="net", data="grey"), 2, ["images of shape (1, 32, 32)", "3 channels"]),
+        QUANTIZE.format(net="colour", weights="net", data="grey"), 2, ["images of 1 x 32 x 32", "3 channels"]),
     "grey images for a colour network that is trained": (network("colour"), 2, ["float32 (2, 1, 8, 8)", "3 channels"]),
     "weights for other classes": (weights("seven"), 2, ["does not fit", "7 classes", "the data has 3"]),
     "a network for other classes": (
-        QUANTIZE.format(net="other_classes", weights="seven", data="good"), 2, ["(N, 3)", "gives (1, 7)"]),
+        QUANTIZE.format(net="other_classes", weights="seven", data="good"), 2,
+        ["each of 3 classes", "got a tensor of (1, 7)"]),
     "fewer images than a batch": ("quantize odd_networks:plain --data good --backend fbgemm --export out", 2,
                                   ["at most the 12 training images, got 512", "float_batch"]),
     # types

@@ -227,7 +227,7 @@ def test_files_of_another_kind(tmp_path: Path) -> None:
     torch.save({"epoch": 1, "lr": 0.1}, tmp_path / "empty.pth")
     assert "holds no named tensors, but entries 'epoch', 'lr'" in refused(tmp_path / "empty.pth")
     torch.save([torch.ones(2)], tmp_path / "list.pth")
-    assert "holds no named tensors, but list" in refused(tmp_path / "list.pth")
+    assert "holds no named tensors, but a list" in refused(tmp_path / "list.pth")
 
 
 # -- fingerprint ---------------------------------------------------------------------------------------
