@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from mqbench.catalog import Catalog
     from mqbench.conversion import convert as convert
     from mqbench.deploy.agreement import Agreement as Agreement
+    from mqbench.deploy.bisection import bisect as bisect
     from mqbench.deploy.cures import cure as cure
     from mqbench.deploy.export import export as export
     from mqbench.deploy.latency import latency as latency
@@ -63,6 +64,7 @@ _HOME = {
     "run": "runner",
     "to_integer": "deploy.network",
     "verify": "deploy.verification",
+    "bisect": "deploy.bisection",
 }
 
 __all__ = ["__version__", *_HOME, *_PACKAGES]

@@ -1,6 +1,6 @@
 """The proof: a real engine, the integer reference and the simulation on the same batches."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,10 +13,11 @@ import mqbench
 from deployed import NETWORKS, SETTINGS, WHOLE, converted
 from mqbench.deploy import runtimes
 from mqbench.deploy.arithmetic import Arithmetic
+from mqbench.deploy.bisection import bisect
 from mqbench.deploy.lowering import lower
 from mqbench.deploy.program import Program
+from mqbench.deploy.requirement import Requirement
 from mqbench.deploy.runtimes._base import Fault, Node, Runtime, Session
-from mqbench.deploy.verification import bisect
 from mqbench.errors import RequestError, UnknownNameError
 from networks import images, trained
 
@@ -199,15 +200,14 @@ class Branches(torch.nn.Module):
         return torch.relu(self.short(x) + self.long(x)) * 2
 
 
-def test_bisect_names_the_layer_of_a_branch_that_halving_passes_over(monkeypatch: pytest.MonkeyPatch) -> None:
+def altered_engine(
+    monkeypatch: pytest.MonkeyPatch, program: Program, name: str, change: Callable[[Tensor], Tensor]
+) -> None:
+    """ONNX Runtime from now on computes the network with other integers in the weight of one layer."""
     from mqbench.deploy.runtimes import onnxruntime as module
 
-    x = images()
-    q = mqbench.prepare(Branches(), x, backend="fbgemm", algorithm="ptq", bits=8)
-    mqbench.calibrate(q, [x])
-    program = lower(mqbench.convert(q))
-    (layer,) = (op for op in program.layers() if op.name == "short")
-    weight = replace(layer.weight, integers=layer.weight.integers // 2)
+    (layer,) = (op for op in program.layers() if op.name == name)
+    weight = replace(layer.weight, integers=change(layer.weight.integers))
     altered = replace(
         program,
         operations=tuple(replace(layer, weight=weight) if op is layer else op for op in program.operations),
@@ -218,9 +218,41 @@ def test_bisect_names_the_layer_of_a_branch_that_halving_passes_over(monkeypatch
         return sound.load(altered, file, threads=threads, watch=watch, options=options)
 
     monkeypatch.setattr(module, "RUNTIME", replace(sound, open=load, form=""))
+
+
+def test_bisect_names_the_layer_of_a_branch_that_halving_passes_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    x = images()
+    q = mqbench.prepare(Branches(), x, backend="fbgemm", algorithm="ptq", bits=8)
+    mqbench.calibrate(q, [x])
+    program = lower(mqbench.convert(q))
+    altered_engine(monkeypatch, program, "short", lambda integers: integers // 2)
     found = bisect(program, x)
     assert found is not None
     assert (found.name, found.kind) == ("short", "conv2d")
+
+
+def test_the_last_bit_of_a_layer_with_float_output_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    program, x = lower(converted("basic", "fbgemm")), images()
+    (last,) = (op.name for op in program.layers() if op.name in program.outputs)
+    sound = mqbench.verify(program, [x])
+    assert [layer.name for layer in sound.outputs] == [last]
+    assert sound.first_difference is None
+
+    def flip(integers: Tensor) -> Tensor:
+        flipped = integers.clone()
+        flipped[0] ^= 1
+        return flipped
+
+    altered_engine(monkeypatch, program, last, flip)
+    found = mqbench.verify(program, [x])
+    assert found.exact_fraction == 1.0  # no integer tensor shows it
+    assert found.first_difference is not None
+    assert found.first_difference.name == last
+    (missed,) = Requirement(exact=1.0).missed(found, {})
+    assert missed.startswith(f"{last} (linear, float output): ")
+    halved = bisect(program, x)
+    assert halved is not None
+    assert halved.name == last
 
 
 def test_bisect_finds_nothing_in_a_sound_engine() -> None:

@@ -35,6 +35,24 @@ class Match:
         count = difference.numel()
         return cls(count=count, equal=count - different, max_steps=int(difference.abs_().max()))
 
+    @classmethod
+    def of_sums(cls, first: Tensor, second: Tensor, step: Tensor) -> "Match":
+        """Of two float tensors that are sums of integers times a step, which broadcasts against them.
+
+        Equal means within one step and a millionth of the largest sum: a bias may be rounded or not, and float
+        arithmetic leaves its last bits. One weight that is off by one moves a sum by an integer of the input.
+        """
+        sums = first.double() / step
+        difference = (sums - second.double() / step).abs()
+        allowed = 1 + 1e-6 * float(sums.abs().max()) if sums.numel() else 1.0
+        beyond = ~(difference <= allowed)
+        steps = difference[beyond].nan_to_num(math.inf).clamp_max(2.0**62)
+        return cls(
+            count=sums.numel(),
+            equal=sums.numel() - len(steps),
+            max_steps=math.ceil(float(steps.max())) if len(steps) else 0,
+        )
+
     def __add__(self, other: "Match") -> "Match":
         return Match(
             count=self.count + other.count,
@@ -154,6 +172,7 @@ class Agreement:
         simulation: deployed simulation and engine.
         reference: deployed simulation and integer reference.
         layers: every integer tensor in order.
+        outputs: layers whose sum of integers is a float output of the network, in steps of that sum (`Match.of_sums`).
         nodes: what the engine really ran.
         accuracy: top-1 in percent of simulation, integer reference and engine, where there were labels.
         notes: what a reader must know: rescaled channels, known faults, watching that changed the result.
@@ -168,6 +187,7 @@ class Agreement:
     simulation: Pair
     reference: Pair
     layers: tuple[LayerAgreement, ...]
+    outputs: tuple[LayerAgreement, ...]
     nodes: tuple[Node, ...]
     accuracy: Mapping[str, float] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
@@ -199,7 +219,7 @@ class Agreement:
         Where there is none (float tensors between quantizers part by their last bits), the first that
         differs with both running on their own. None if every integer is equal.
         """
-        local = (layer for layer in self.layers if layer.local.max_steps)
+        local = (layer for layer in (*self.layers, *self.outputs) if layer.local.max_steps)
         free = (layer for layer in self.layers if layer.free.max_steps)
         return next(local, None) or next(free, None)
 

@@ -58,7 +58,10 @@ def certify(
             "simulation_and_integer": _pair(agreement.reference),
         },
         "first_difference": _named(agreement.first_difference),
-        "layers": [_layer(layer, agreement.precision(layer.name)) for layer in agreement.layers],
+        "layers": [
+            _layer(layer, agreement.precision(layer.name))
+            for layer in (*agreement.layers, *agreement.outputs)
+        ],
         "nodes": [
             dataclasses.asdict(node) | {"operations": list(node.operations)} for node in agreement.nodes
         ],

@@ -82,7 +82,7 @@ class Requirement:
 
     def _layers(self, agreement: Agreement) -> list[str]:
         said = []
-        for layer in agreement.layers:
+        for layer in (*agreement.layers, *agreement.outputs):
             where = f"{layer.name} ({layer.kind})"
             found = layer.local
             if self.exact is not None and not _enough(found, self.exact):

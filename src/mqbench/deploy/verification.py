@@ -1,10 +1,8 @@
 """`verify`: the same batches through the simulation, the integer reference and a real engine."""
 
 import math
-from bisect import bisect_left
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +20,7 @@ from mqbench.deploy.agreement import (
     top1,
 )
 from mqbench.deploy.evaluation import batches_of
+from mqbench.deploy.float_sums import float_sums
 from mqbench.deploy.lowering import lower
 from mqbench.deploy.network import IntegerNetwork, integer_network
 from mqbench.deploy.program import Program
@@ -90,60 +89,6 @@ def verify(
     )
 
 
-def bisect(
-    deployed: fx.GraphModule | Program,
-    *inputs: Tensor,
-    runtime: str = "onnxruntime",
-    threads: int = 1,
-    options: Mapping[str, Any] | None = None,
-) -> LayerAgreement | None:
-    """The first integer tensor where the engine and the integer reference part, watching one tensor at a time.
-
-    An engine that is asked for many tensors may fuse less; here it gives one tensor besides its output, and
-    halves of the network are tried, so that about log2 of the number of layers are loaded. Halving may pass over a
-    branch, so what is found is followed back until all that it was computed from is equal. None if all tensors
-    that were tried are equal; a float output is not one of them.
-    """
-    engine: Runtime = runtimes[runtime]  # type: ignore[index]
-    program = deployed if isinstance(deployed, Program) else lower(deployed)
-    integer, _ = integer_network(program, engine.arithmetic)
-    names = program.integer_values()
-    expected = integer.values(*inputs, names=names)
-    kinds = {op.name: op.kind for op in program.operations}
-
-    @cache
-    def parted(name: str) -> LayerAgreement | None:
-        session = engine.load(integer.program, threads=threads, watch=[name], options=options)
-        match = Match.of(expected[name], session.run(*inputs)[name])
-        return LayerAgreement(name=name, kind=kinds[name], free=match) if match.max_steps else None
-
-    operations = {op.name: op for op in program.operations}
-    low = bisect_left(names, True, key=lambda name: parted(name) is not None)
-    nearest = names[low : low + 1] or _integers_behind(program, program.outputs)
-    found = next(filter(None, map(parted, nearest)), None)
-    while found:
-        behind = _integers_behind(program, operations[found.name].inputs)
-        earlier = next(filter(None, map(parted, behind)), None)
-        if earlier is None:
-            break
-        found = earlier
-    return found
-
-
-def _integers_behind(program: Program, names: Sequence[str]) -> list[str]:
-    """The tensors, or where they are floats the integer tensors that they are computed from by floats alone."""
-    operations = {op.name: op for op in program.operations}
-    integers, open_ = set(program.integer_values()), list(names)
-    found = []
-    while open_:
-        name = open_.pop()
-        if name in integers:
-            found.append(name)
-        elif name in operations:
-            open_ += operations[name].inputs
-    return list(dict.fromkeys(found))
-
-
 class _Comparison:
     """Sums over batches; all computations walk through the program together, so that little is held."""
 
@@ -155,6 +100,10 @@ class _Comparison:
         kinds = {op.name: op.kind for op in self.program.operations}
         names = self.program.integer_values()
         self.layers = {name: LayerAgreement(name=name, kind=kinds[name]) for name in names}
+        self.sums = float_sums(self.program)
+        self.outputs = {
+            name: LayerAgreement(name=name, kind=f"{kinds[name]}, float output") for name in self.sums
+        }
         self.pairs = {"integer": Pair(), "simulation": Pair(), "reference": Pair()}
         self.images = self.labelled = 0
         self.correct = {"simulated": 0, "integer": 0, "engine": 0}
@@ -178,7 +127,7 @@ class _Comparison:
         outputs = self.program.outputs
         self.watching_changes += sum(not torch.equal(plain[name], watched[name]) for name in outputs)
         engine = {name: value.float() for name, value in watched.items() if name not in outputs}
-        integer, simulation = self._walk(inputs, engine)
+        integer, simulation = self._walk(inputs, engine, {name: watched[name] for name in self.sums})
         for key, first, second in (
             ("integer", integer, plain),
             ("simulation", simulation, plain),
@@ -193,7 +142,7 @@ class _Comparison:
             for name, values in (("simulated", simulation), ("integer", integer), ("engine", plain)):
                 self.correct[name] += top1(values[outputs[0]], labels)
 
-    def _walk(self, inputs: tuple[Tensor, ...], engine: Values) -> tuple[Values, Values]:
+    def _walk(self, inputs: tuple[Tensor, ...], engine: Values, ends: Values) -> tuple[Values, Values]:
         """Compare every tensor of the engine; the outputs of integer reference and simulation."""
         start = dict(zip(self.program.inputs, self.integer.checked(inputs), strict=True))
         integer, simulation, integer_local, simulation_local = (dict(start) for _ in range(4))
@@ -207,6 +156,10 @@ class _Comparison:
             found = engine.get(op.name)
             if found is not None and op.name in self.layers:
                 self._compare(op.name, integer[op.name], simulation[op.name], local, simulated, found)
+            if op.name in ends:
+                self._compare_sums(
+                    op.name, integer[op.name], local, simulated, self.sums[op.name], ends[op.name]
+                )
             if fed_alike if found is None else torch.equal(integer[op.name], found):
                 same.add(op.name)
             integer_local[op.name] = local if found is None else found
@@ -231,6 +184,12 @@ class _Comparison:
         for key, match in (("integer", free), ("simulation", alone), ("reference", reference)):
             self.pairs[key] += Pair(integers=match)
 
+    def _compare_sums(
+        self, name: str, integer: Tensor, local: Tensor, simulated: Tensor, step: Tensor, found: Tensor
+    ) -> None:
+        free, fed, simulation = (Match.of_sums(x, found, step) for x in (integer, local, simulated))
+        self.outputs[name] += replace(self.outputs[name], free=free, local=fed, simulation=simulation)
+
     def agreement(self, **about: Any) -> Agreement:
         if self.watching_changes:
             changed = (
@@ -244,6 +203,7 @@ class _Comparison:
             simulation=self.pairs["simulation"],
             reference=self.pairs["reference"],
             layers=tuple(self.layers.values()),
+            outputs=tuple(self.outputs.values()),
             nodes=tuple(self.unwatched.nodes()),
             accuracy=accuracy,
             **about,

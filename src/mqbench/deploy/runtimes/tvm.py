@@ -11,6 +11,7 @@ from mqbench.deploy import bias as biases
 from mqbench.deploy._relax_moves import MOVES
 from mqbench.deploy._relax_schedule import scheduled
 from mqbench.deploy.arithmetic import Arithmetic
+from mqbench.deploy.exporters.tvm import load
 from mqbench.deploy.program import Concat, Dequantize, Float, Move, Operation, Program, Quantize
 from mqbench.deploy.relax_form import relax_form
 from mqbench.deploy.runtimes._base import Node, Runtime, Session
@@ -21,7 +22,7 @@ class _Session(Session):
     def __init__(
         self,
         program: Program,
-        _: Path | None,
+        file: Path | None,
         _threads: int,
         watched: Sequence[str],
         options: Mapping[str, Any],
@@ -31,14 +32,17 @@ class _Session(Session):
 
         self._program, _rescaled = biases.fit(program)
         self._names = [*dict.fromkeys([*program.outputs, *watched])]
-        form = relax_form(self._program, watched)
-        self._module: Any = form.module
+        if file is not None and self._names == list(program.outputs):
+            module, parameters = load(file)
+        else:  # the file gives the outputs alone; the same lowering gives more
+            form = relax_form(self._program, watched)
+            module, parameters = form.module, form.parameters
         self._tensor: Any = tvm.runtime.tensor
-        self._parameters = [self._tensor(array) for array in form.parameters.values()]
+        self._parameters = [self._tensor(array) for array in parameters.values()]
         target = _target(tvm, options)
         try:
             self._machine: Any = relax.VirtualMachine(
-                relax.build(scheduled(form.module, target), target=target), tvm.cpu()
+                relax.build(scheduled(module, target), target=target), tvm.cpu()
             )
         except (RuntimeError, ValueError) as error:
             raise RequestError(f"tvm refuses the network: {' '.join(str(error).split())[-200:]}") from error
@@ -82,6 +86,7 @@ RUNTIME = Runtime(
     distribution="apache-tvm",
     extra="tvm",
     form="",
+    artifact="tvm",
     arithmetic=Arithmetic(add="exact"),
     open=_Session,
     options={"target": "host"},

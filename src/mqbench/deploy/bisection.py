@@ -1,0 +1,77 @@
+"""`bisect`: where an engine and the integer reference part, watching one tensor at a time."""
+
+from bisect import bisect_left
+from collections.abc import Mapping, Sequence
+from functools import cache
+from typing import Any
+
+from torch import Tensor, fx
+
+from mqbench.deploy import runtimes
+from mqbench.deploy.agreement import LayerAgreement, Match
+from mqbench.deploy.float_sums import float_sums
+from mqbench.deploy.lowering import lower
+from mqbench.deploy.network import integer_network
+from mqbench.deploy.program import Program
+from mqbench.deploy.runtimes._base import Runtime
+
+
+def bisect(
+    deployed: fx.GraphModule | Program,
+    *inputs: Tensor,
+    runtime: str = "onnxruntime",
+    threads: int = 1,
+    options: Mapping[str, Any] | None = None,
+) -> LayerAgreement | None:
+    """The first integer tensor where the engine and the integer reference part, watching one tensor at a time.
+
+    An engine that is asked for many tensors may fuse less; here it gives one tensor besides its output, and
+    halves of the network are tried, so that about log2 of the number of layers are loaded. Halving may pass over a
+    branch, so what is found is followed back until all that it was computed from is equal. Where no integer
+    differs, the sums behind float outputs are compared (`Match.of_sums`). None if all that was tried is equal.
+    """
+    engine: Runtime = runtimes[runtime]  # type: ignore[index]
+    program = deployed if isinstance(deployed, Program) else lower(deployed)
+    integer, _ = integer_network(program, engine.arithmetic)
+    names = program.integer_values()
+    expected = integer.values(*inputs, names=names)
+    kinds = {op.name: op.kind for op in program.operations}
+
+    @cache
+    def parted(name: str) -> LayerAgreement | None:
+        session = engine.load(integer.program, threads=threads, watch=[name], options=options)
+        match = Match.of(expected[name], session.run(*inputs)[name])
+        return LayerAgreement(name=name, kind=kinds[name], free=match) if match.max_steps else None
+
+    operations = {op.name: op for op in program.operations}
+    low = bisect_left(names, True, key=lambda name: parted(name) is not None)
+    nearest = names[low : low + 1] or _integers_behind(program, program.outputs)
+    found = next(filter(None, map(parted, nearest)), None)
+    while found:
+        behind = _integers_behind(program, operations[found.name].inputs)
+        earlier = next(filter(None, map(parted, behind)), None)
+        if earlier is None:
+            break
+        found = earlier
+    if found is None and (steps := float_sums(program)):
+        outputs = engine.load(integer.program, threads=threads, options=options).run(*inputs)
+        reference = integer.values(*inputs, names=list(steps))
+        for name, step in steps.items():
+            match = Match.of_sums(reference[name], outputs[name], step)
+            if match.max_steps:
+                return LayerAgreement(name=name, kind=f"{kinds[name]}, float output", free=match)
+    return found
+
+
+def _integers_behind(program: Program, names: Sequence[str]) -> list[str]:
+    """The tensors, or where they are floats the integer tensors that they are computed from by floats alone."""
+    operations = {op.name: op for op in program.operations}
+    integers, open_ = set(program.integer_values()), list(names)
+    found = []
+    while open_:
+        name = open_.pop()
+        if name in integers:
+            found.append(name)
+        elif name in operations:
+            open_ += operations[name].inputs
+    return list(dict.fromkeys(found))
