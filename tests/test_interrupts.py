@@ -65,7 +65,12 @@ def content(folder: Path) -> dict[str, bytes]:
     return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
 
 
-@pytest.mark.parametrize("name", COMMANDS)
+LONG = ("quantize", "latency")
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] * (name in LONG)) for name in COMMANDS]
+)
 def test_one_line_and_nothing_lost(name: str, tmp_path: Path) -> None:
     place = tmp_path / "place"
     place.mkdir()

@@ -76,7 +76,9 @@ class Loop:
     def compiled(self, dtypes: tuple[torch.dtype, ...]) -> Any:
         """The C function for these types of the elements and of each parameter; None if there cannot be one."""
         if dtypes not in self._compiled:
-            library = self._library(dtypes) if build.is_wanted() else None
+            if not build.is_wanted():  # not now, that is
+                return None
+            library = self._library(dtypes)
             run = None if library is None else library.run
             if run is not None:
                 run.restype, run.argtypes = None, self._signature
