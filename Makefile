@@ -21,9 +21,8 @@ lint: $(BIN)/.installed
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# what fails is run once more by itself: twice a worker process was lost on a machine at its limit, in another test each time
 test: lint  ## style, types, and the tests that take minutes at most
-	$(BIN)/python -m pytest -n 2 -m "not slow" || $(BIN)/python -m pytest --last-failed --last-failed-no-failures none -m "not slow"
+	$(BIN)/python -m pytest -n 2 -m "not slow"
 
 test-all: lint
 	$(BIN)/python -m pytest -n 2
