@@ -266,3 +266,12 @@ def test_vectors_are_plain_torch(
         assert (got is None) is (want is None)
         if got is not None:
             torch.testing.assert_close(got, want)
+
+
+def test_vectors_of_another_type_are_written_as_what_they_are() -> None:
+    gamma, first, second = (values(CHANNELS, seed=s, dtype=torch.float64) for s in range(3))
+    given = gamma, *(torch.zeros(CHANNELS) for _ in range(2)), None, None, gamma, first, second.exp()
+    running = torch.zeros(CHANNELS + 4)[:CHANNELS], torch.zeros(CHANNELS)
+    results = norm._BEGIN(given, (7.0, 1e-5, 1.0, 1.0), out=running)
+    assert results[0] is running[0]
+    torch.testing.assert_close(running[0], (gamma + first / 7).float())

@@ -138,7 +138,7 @@ class Loop:
         written = []
         for place in range(self._writes):
             given = out[place] if place < len(out) else None
-            if given is None or given.stride() != strides:
+            if given is None or given.stride() != strides or given.dtype is not dtype:
                 given = torch.empty_like(x)
             written.append(given)
             arguments.append(given.data_ptr())

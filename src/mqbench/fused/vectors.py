@@ -53,10 +53,13 @@ class Vectors:
             ran = loop([t for t in tensors if t is not None], (), scalars, out=out)
             if ran is not None:
                 rest = iter(ran.written)
-                return [next(rest) if given else None for given in returned]
-        results = list(self._function(*tensors, *scalars))
+                return self._placed([next(rest) if given else None for given in returned], out)
+        return self._placed(list(self._function(*tensors, *scalars)), out)
+
+    def _placed(self, results: list[Any], out: Sequence[Tensor | None]) -> list[Any]:
+        """Results that were not written where they belong (another type, no compiled form) are copied there."""
         for place, target in enumerate(out):
-            if target is not None:
+            if target is not None and results[place] is not target:
                 results[place] = target.copy_(results[place])
         return results
 
