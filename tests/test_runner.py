@@ -147,7 +147,7 @@ def test_a_checkpoint_of_other_data_does_not_stand_for_calibration(store: Store,
 
 def test_threads_are_restored(store: Store) -> None:
     before = torch.get_num_threads()
-    runner.run(quantized(seed=31), store=store, compute=Compute(threads=2))
+    runner.run(quantized(seed=31, epochs=None, steps=1), store=store, compute=Compute(threads=2))
     assert torch.get_num_threads() == before
     with pytest.raises(RequestError, match="threads must be at least 1"):
         Compute(threads=0)

@@ -1,7 +1,6 @@
 """Activation functions that cut a tensor at two ends, which a quantizer can compute in its own pass."""
 
 from collections.abc import Callable
-from functools import cache
 from math import inf
 from typing import NamedTuple
 
@@ -32,7 +31,6 @@ CLIPS: dict[str, Callable[..., Clip]] = {
 }
 
 
-@cache
 def clip_of(activation: Activation) -> Clip:
     """The clip that an activation function is."""
     name, *numbers = activation
