@@ -48,6 +48,7 @@ def test_a_row_as_data() -> None:
         "gap": 3.0,
         "seeds": 3,
         "not_converged": 0,
+        "nc_kinds": {},
         "failed": 0,
         "deployable": True,
         "best": True,
@@ -140,6 +141,13 @@ def test_the_best_is_bold_on_a_terminal_and_starred_in_a_pipe() -> None:
 def test_marks(records: list[Record], expected: str) -> None:
     text = line(shown(records), "resnet18")
     assert " ".join(text.split()) == f"resnet18 - lsq {expected} -"
+
+
+def test_the_kinds_of_nc_are_told() -> None:
+    kinds = ["exploding scale", "dead activations", "exploding scale"]
+    records = [record(None, seed=s).model_copy(update={"nc_kind": kind}) for s, kind in enumerate(kinds)]
+    said = " ".join(shown(records).split())
+    assert "NC: not converged (exploding scale 2, dead activations 1), counts as 0." in said
 
 
 def test_a_cell_with_fewer_runs_says_how_many() -> None:

@@ -4,8 +4,9 @@ All accuracies are top-1 in percent. A run that did not converge (NC) counts as 
 that failed, or was not made, is missing data and counts as nothing.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from statistics import fmean, pstdev, stdev
 
 from mqbench.record import FLOAT, Record, Setting
@@ -22,6 +23,7 @@ class Cell:
         spread: sample standard deviation of it; None with fewer than two seeds.
         seeds: runs that finished, those not converged among them.
         not_converged, failed: how many of each.
+        nc_kinds: how many did not converge in which way, where that is known.
         deployable: all of them are.
     """
 
@@ -31,6 +33,7 @@ class Cell:
     not_converged: int
     failed: int
     deployable: bool
+    nc_kinds: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def is_nc(self) -> bool:
@@ -65,6 +68,7 @@ def cell(records: Iterable[Record]) -> Cell:
         not_converged=sum(run.outcome == "not_converged" for run in runs),
         failed=sum(run.outcome == "failed" for run in runs),
         deployable=all(run.deployable for run in runs),
+        nc_kinds=dict(Counter(run.nc_kind for run in runs if run.nc_kind).most_common()),
     )
 
 

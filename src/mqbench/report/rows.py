@@ -30,11 +30,11 @@ def rows(records: Iterable[Record]) -> list[dict[str, Any]]:
     """One row per setting without its seed and backend, as JSON values; percent throughout.
 
     ``name`` is the algorithm, with the tool if it is another; ``label`` names what differs between rows besides
-    that, architecture and dataset. ``backends`` maps
-    each backend to ``mean``, ``spread`` (sample standard deviation over seeds), ``gap`` (academic minus it),
-    ``seeds``, ``not_converged``, ``failed``, ``deployable``, ``best`` (of its column, among the rows of
-    equal architecture, dataset and label) and ``indistinguishable`` (from that best, by paired t tests over
-    the seeds; None where there are too few). ``hardware_mean`` and ``hardware_std`` (population) are over the
+    that, architecture and dataset. ``backends`` maps each backend to ``mean``, ``spread`` (sample standard
+    deviation over seeds), ``gap`` (academic minus it), ``seeds``, ``not_converged``, ``nc_kinds`` (how many of
+    which kind), ``failed``, ``deployable``, ``best`` (of its column, among the rows of equal architecture, dataset
+    and label) and ``indistinguishable`` (from that best, by paired t tests over the seeds; None where there
+    are too few). ``hardware_mean`` and ``hardware_std`` (population) are over the
     ``hardware_count`` backends but academic that have a value. What has no value is None. A float network
     that nothing was quantized from has a row without backends.
     """
@@ -156,6 +156,7 @@ def _entry(cell: Cell, backend: str, academic: Cell | None, best: float) -> dict
         "gap": None if backend == ACADEMIC else metrics.hardware_gap(academic, cell),
         "seeds": cell.seeds,
         "not_converged": cell.not_converged,
+        "nc_kinds": dict(cell.nc_kinds),
         "failed": cell.failed,
         "deployable": cell.deployable,
         "best": cell.mean == best > 0,

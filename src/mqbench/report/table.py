@@ -1,5 +1,6 @@
 """The paper's Table 7 for a terminal, or for a pipe."""
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from itertools import groupby
@@ -158,7 +159,9 @@ class ResultTable:
         if len(self.shown) > len(self.rows):
             yield "Avg. Arch.: mean±population std over the architectures."
         if any(cell["not_converged"] for cell in cells):
-            yield "NC: not converged, counts as 0."
+            kinds: Counter[str] = sum((Counter(cell["nc_kinds"]) for cell in cells), Counter())
+            of = ", ".join(f"{kind} {count}" for kind, count in kinds.most_common())
+            yield f"NC: not converged{f' ({of})' if of else ''}, counts as 0."
         if any(cell["failed"] for cell in cells):
             yield "fail: the run raised; it counts as missing."
         if any(_runs(cell) < self.seeds for cell in cells):
