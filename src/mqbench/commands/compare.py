@@ -71,7 +71,8 @@ def compare(
         ranks = "; ".join(f"{n} {low:g} to {high:g}" for n, (low, high) in stability.ranks.items())
         console.print(
             f"\nRanking {', '.join(stability.ranking)}; drawn again from {stability.seeds} seeds, Kendall's tau "
-            f"{stability.tau:.2f}, the first again in {100 * stability.first_again:.0f} %; ranks (95 %): {ranks}.",
+            f"{stability.tau:.2f}, the first again in {100 * stability.first_again:.0f} %; ranks (95 %): {ranks}. "
+            f"{stability.caution}".rstrip(),
             markup=False, soft_wrap=True,
         )  # fmt: skip
     return 0

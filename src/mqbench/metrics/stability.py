@@ -22,6 +22,7 @@ class Stability:
         first_again: share of the resamples that have the same best algorithm.
         ranks: algorithm to (2.5 %, 97.5 %) of its rank, 1 the best.
         cells, seeds: cells that every algorithm has, and the fewest seeds of one.
+        nc_cells: those of the cells that have a run that did not converge, which counts as 0.
     """
 
     ranking: tuple[str, ...]
@@ -31,6 +32,16 @@ class Stability:
     ranks: dict[str, tuple[float, float]]
     cells: int
     seeds: int
+    nc_cells: int = 0
+
+    @property
+    def caution(self) -> str:
+        """A sentence on what decides such a ranking beside the accuracies, or nothing."""
+        return (
+            f"In {self.nc_cells} of these cells a run did not converge and counts as 0."
+            if self.nc_cells
+            else ""
+        )
 
 
 def rank_stability(records: Iterable[Record], *, resamples: int = 1000, seed: int = 0) -> Stability | None:
@@ -39,6 +50,7 @@ def rank_stability(records: Iterable[Record], *, resamples: int = 1000, seed: in
     The ranking is by the mean over the cells that every algorithm has. None if there are fewer than two
     algorithms, no common cell, or a common cell with a single seed, which says nothing about seeds.
     """
+    records = list(records)
     table = _common(records)
     names = list(next(iter(table.values()), {}))
     fewest = min((len(values) for cell in table.values() for values in cell.values()), default=0)
@@ -63,6 +75,7 @@ def rank_stability(records: Iterable[Record], *, resamples: int = 1000, seed: in
         ranks={names[i]: _middle([positions[i] for positions in orders]) for i in order},
         cells=len(table),
         seeds=fewest,
+        nc_cells=len(table.keys() & {_place(record) for record in records if record.outcome == "not_converged"}),
     )
 
 
@@ -72,14 +85,17 @@ def _common(records: Iterable[Record]) -> _Table:
     for record in records:
         value = accuracy(record)
         if record.setting.algorithm != FLOAT and value is not None:
-            place = record.setting.model_copy(update={"algorithm": "", "tool": MQBENCH, "seed": 0})
-            table.setdefault(place, {}).setdefault(record.setting.contestant, []).append(value)
+            table.setdefault(_place(record), {}).setdefault(record.setting.contestant, []).append(value)
     every = {name for cell in table.values() for name in cell}
     return {
         place: {name: cell[name] for name in sorted(every)}
         for place, cell in table.items()
         if cell.keys() == every
     }
+
+
+def _place(record: Record) -> Setting:
+    return record.setting.model_copy(update={"algorithm": "", "tool": MQBENCH, "seed": 0})
 
 
 def _middle(values: list[float]) -> tuple[float, float]:

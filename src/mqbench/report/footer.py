@@ -53,8 +53,8 @@ def _stable(found: Stability) -> str:
     return (
         f"Ranking by the mean of {found.cells} common cells: {', '.join(found.ranking)}. Drawn again from the "
         f"{found.seeds} seeds, the first is first in {100 * found.first_again:.0f} %, and Kendall's tau is "
-        f"{found.tau:.2f}."
-    )
+        f"{found.tau:.2f}. {found.caution}"
+    ).rstrip()
 
 
 def proxy_line(proxy: Proxy) -> str:

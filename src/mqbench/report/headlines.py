@@ -43,7 +43,7 @@ def _ranking(context: Context) -> Iterator[str]:
         yield (
             f"{name}: by the mean of {_count(stability.cells, 'common cell')} {first} is first, before {second}. Drawn "
             f"again from the {stability.seeds} seeds, it is first in {again:.0f} % of the draws{luck}. "
-            f"The order is {', '.join(stability.ranking)}.{but}"
+            f"The order is {', '.join(stability.ranking)}.{but} {stability.caution}".rstrip()
         )
     for why, names in lacking.items():
         more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
