@@ -159,6 +159,14 @@ def test_fbgemm_artifact_runs_without_this_package(tmp_path: Path) -> None:
     assert mqbench.verify(program, [x], runtime="torch_fbgemm").exact_fraction == 1.0
     with pytest.raises(ValueError, match="no quantized engine 'cuda'"):
         quantized_network.load(path, engine="cuda")
+    network = quantized_network.load(path)
+    for inputs, sentence in (
+        ((x[:, :1],), r"^input x must have shape \(batch, 3, 12, 12\), got \(3, 1, 12, 12\)$"),
+        ((x.double(),), r"^input x must be a torch.float32 tensor on cpu, got torch.float64 on cpu$"),
+        ((x, x), r"^the network takes 1 input tensors, got 2$"),
+    ):
+        with pytest.raises(ValueError, match=sentence):
+            network(*inputs)
 
 
 @pytest.mark.slow

@@ -15,6 +15,7 @@ from mqbench.deploy.lowering import lower
 from mqbench.deploy.network import integer_network
 from mqbench.deploy.program import Program
 from mqbench.deploy.runtimes._base import Runtime
+from mqbench.errors import RequestError
 
 
 def bisect(
@@ -45,6 +46,8 @@ def bisect(
     names = program.integer_values()
     operations, ends = {op.name: op for op in program.operations}, float_ends(program)
     expected = integer.values(*inputs, names=[*names, *ends])
+    if not len(inputs[0]):
+        raise RequestError("bisect needs at least one image, got an empty batch")
     path = None if file is None else Path(file)
 
     @cache

@@ -26,7 +26,9 @@ class FloatEnd:
 
     def match(self, first: Tensor, second: Tensor) -> Match:
         """Two computations of it compared, in steps of the sum, or else of the largest value."""
-        return Match.of_floats(first, second) if self.step is None else Match.of_sums(first, second, self.step)
+        return (
+            Match.of_floats(first, second) if self.step is None else Match.of_sums(first, second, self.step)
+        )
 
 
 def float_ends(program: Program) -> dict[str, FloatEnd]:

@@ -124,5 +124,5 @@ _NAMED = {
 
 
 def is_all_integer(program: Program) -> bool:
-    """Nothing but the inputs is quantized: no float tensor, which an engine rounds in its own way, comes before an integer."""
+    """Nothing but the inputs is quantized: no float tensor, which engines round in their own ways, comes between."""
     return all(op.inputs[0] in program.inputs for op in program.operations if isinstance(op, Quantize))

@@ -56,7 +56,8 @@ def verify(
         options: of the engine.
 
     Raises:
-        RequestError: the engine is missing or refuses the network, no batches, or no integer tensors.
+        RequestError: the engine is missing or refuses the network, no batches, inputs that do not fit it, or no
+            integer tensors.
     """
     engine: Runtime = runtimes[runtime]  # type: ignore[index]
     engine.require()
@@ -113,8 +114,7 @@ class _Comparison:
 
     def add(self, inputs: tuple[Tensor, ...], labels: Tensor | None) -> None:
         """One batch, in parts that fit into memory."""
-        if any(bool(x.isnan().any()) for x in inputs):
-            raise RequestError("the images to verify with hold NaN, which every engine quantizes otherwise")
+        inputs = tuple(self.integer.checked(inputs))
         for start in range(0, len(inputs[0]), self._images_at_once):
             part = slice(start, start + self._images_at_once)
             self._add(tuple(x[part] for x in inputs), None if labels is None else labels[part])
@@ -141,7 +141,7 @@ class _Comparison:
 
     def _walk(self, inputs: tuple[Tensor, ...], engine: Values) -> tuple[Values, Values]:
         """Compare every tensor of the engine; the outputs of integer reference and simulation."""
-        start = dict(zip(self.program.inputs, self.integer.checked(inputs), strict=True))
+        start = dict(zip(self.program.inputs, inputs, strict=True))
         integer, simulation, integer_local, simulation_local = (dict(start) for _ in range(4))
         same = set(start)  # tensors that the reference, running on its own, has like the engine
         for op in self.program.operations:
