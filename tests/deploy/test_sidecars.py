@@ -183,6 +183,28 @@ def test_relax_artifact_reads_back_and_runs(tmp_path: Path) -> None:
     assert torch.equal(got, mqbench.to_integer(program)(x))
 
 
+@pytest.mark.slow
+def test_a_changed_relax_artifact_is_what_is_verified(tmp_path: Path) -> None:
+    pytest.importorskip("tvm")
+    from safetensors import safe_open
+
+    program, path = written("tvm", "tvm", tmp_path)
+    first = next(program.layers()).name
+    with safe_open(str(path), framework="pt") as file:
+        header = file.metadata()
+    tensors = load_file(str(path))
+    save_file(tensors | {f"{first}.bias": tensors[f"{first}.bias"] ^ 4096}, str(path), metadata=header)
+    difference = mqbench.verify(program, [images(2)], runtime="tvm", file=path).first_difference
+    assert difference is not None
+    assert difference.name == first
+    text = (
+        header["tvmscript"].replace("R.clip", "R.abs", 1).replace("min=R.prim_value", "max=R.prim_value", 1)
+    )
+    save_file(tensors, str(path), metadata=header | {"tvmscript": text})
+    with pytest.raises(RequestError, match="not the lowering of this network|holds no Relax module"):
+        mqbench.verify(program, [images(2)], runtime="tvm", file=path)
+
+
 def _json(change: Callable[[dict[str, list[dict[str, object]]]], object]) -> Callable[[Path], None]:
     def damage(path: Path) -> None:
         text = json.loads(path.read_text())
