@@ -159,6 +159,14 @@ def test_fbgemm_artifact_runs_without_this_package(tmp_path: Path) -> None:
     assert mqbench.verify(program, [x], runtime="torch_fbgemm").exact_fraction == 1.0
     with pytest.raises(ValueError, match="no quantized engine 'cuda'"):
         quantized_network.load(path, engine="cuda")
+    network = quantized_network.load(path)
+    for inputs, sentence in (
+        ((x[:, :1],), r"^input x must have shape \(batch, 3, 12, 12\), got \(3, 1, 12, 12\)$"),
+        ((x.double(),), r"^input x must be a torch.float32 tensor on cpu, got torch.float64 on cpu$"),
+        ((x, x), r"^the network takes 1 input tensors, got 2$"),
+    ):
+        with pytest.raises(ValueError, match=sentence):
+            network(*inputs)
 
 
 @pytest.mark.slow
@@ -173,6 +181,28 @@ def test_relax_artifact_reads_back_and_runs(tmp_path: Path) -> None:
     arrays = [tvm.runtime.tensor(a) for a in (x.numpy(), *parameters.values())]
     got = torch.from_numpy(machine["main"](*arrays)[0].numpy())
     assert torch.equal(got, mqbench.to_integer(program)(x))
+
+
+@pytest.mark.slow
+def test_a_changed_relax_artifact_is_what_is_verified(tmp_path: Path) -> None:
+    pytest.importorskip("tvm")
+    from safetensors import safe_open
+
+    from mqbench.deploy.exporters.tvm import parameters_of
+
+    program, path = written("tvm", "tvm", tmp_path)
+    first = next(program.layers()).name
+    with safe_open(str(path), framework="pt") as file:
+        header = file.metadata()
+    tensors = load_file(str(path))
+    save_file(tensors | {f"{first}.bias": tensors[f"{first}.bias"] ^ 4096}, str(path), metadata=header)
+    difference = mqbench.verify(program, [images(2)], runtime="tvm", file=path).first_difference
+    assert difference is not None
+    assert difference.name == first
+    other, _ = written("tvm", "tvm", tmp_path, "inverted")
+    save_file(tensors, str(path), metadata=header)
+    with pytest.raises(RequestError, match="not the lowering of this network"):
+        parameters_of(other, path)
 
 
 def _json(change: Callable[[dict[str, list[dict[str, object]]]], object]) -> Callable[[Path], None]:

@@ -12,6 +12,7 @@ from torch import Tensor, fx, nn
 import mqbench
 from deployed import NETWORKS, SETTINGS, WHOLE, converted
 from mqbench.deploy import runtimes
+from mqbench.deploy.agreement import Match
 from mqbench.deploy.arithmetic import Arithmetic
 from mqbench.deploy.bisection import bisect
 from mqbench.deploy.lowering import lower
@@ -255,6 +256,46 @@ def test_the_last_bit_of_a_layer_with_float_output_is_seen(monkeypatch: pytest.M
     assert halved.name == last
 
 
+def test_a_sum_that_is_off_by_one_is_seen_and_an_unrounded_bias_is_not() -> None:
+    sums, step = torch.tensor([[100.0, 7.0]]), torch.tensor(0.5)
+    assert Match.of_sums(sums * step, (sums + 0.49) * step, step).max_steps == 0
+    assert Match.of_sums(sums * step, (sums + 1) * step, step).max_steps == 1
+    assert Match.of_floats(sums, sums * (1 + 1e-6)).max_steps == 0
+    assert Match.of_floats(sums, sums * 1.001).max_steps == 33
+
+
+@pytest.mark.parametrize("skip", [(), ("3",)])
+def test_what_ends_in_floats_is_proved_behind_whatever_follows(skip: tuple[str, ...], tmp_path: Path) -> None:
+    """A last bit of a weight in the file that a softmax follows, and a float weight of a skipped layer."""
+    import onnx
+    from onnx import numpy_helper
+
+    conv, head = torch.nn.Conv2d(3, 4, 3), torch.nn.Linear(4, 10)
+    pool = torch.nn.AdaptiveAvgPool2d(1)
+    net = torch.nn.Sequential(conv, pool, torch.nn.Flatten(), head, torch.nn.Softmax(1))
+    program, x, file = lower(converted(net, "fbgemm", skip=skip)), images(), tmp_path / "model.onnx"
+    mqbench.export(program, file, form="onnxruntime", sidecars=False)
+    sound = mqbench.verify(program, [x], file=file)
+    names = ["4"] if skip else ["3", "4"]
+    assert [layer.name for layer in sound.outputs] == names
+    assert Requirement.parse("auto", program) == Requirement.parse("exact")
+    assert not Requirement.parse("exact").missed(sound, {})
+    model = onnx.load(str(file))
+    tensor = next(t for t in model.graph.initializer if numpy_helper.to_array(t).shape in ((10, 4), (4, 10)))
+    weight = numpy_helper.to_array(tensor).copy()
+    weight[0, 0] = weight[0, 0] * 1.01 if skip else weight[0, 0] ^ 1
+    tensor.CopyFrom(numpy_helper.from_array(weight, tensor.name))
+    onnx.save(model, str(file))
+    found = mqbench.verify(program, [x], file=file)
+    assert found.exact_fraction == 1.0
+    assert found.first_difference is not None
+    assert found.first_difference.name == names[0]
+    assert Requirement.parse("exact").missed(found, {})
+    halved = bisect(program, x, file=file)
+    assert halved is not None
+    assert halved.name == names[0]
+
+
 def test_bisect_finds_nothing_in_a_sound_engine() -> None:
     assert bisect(converted("basic", "fbgemm"), images()) is None
 
@@ -270,14 +311,20 @@ def test_refusals() -> None:
         mqbench.verify(d, [])
     with pytest.raises(RequestError, match="threads must be at least 1, got 0"):
         mqbench.verify(d, [images()], threads=0)
-    with pytest.raises(RequestError, match="hold NaN"):
+    with pytest.raises(RequestError, match="must be finite, got NaN"):
         mqbench.verify(d, [images().fill_(float("nan"))])
     with pytest.raises(RequestError, match="no option 'fast'; allowed: optimization"):
         mqbench.verify(d, [images()], options={"fast": True})
     with pytest.raises(RequestError, match="must be one of all, extended, basic, none, got 'most'"):
         mqbench.verify(d, [images()], options={"optimization": "most"})
-    with pytest.raises(RequestError, match=r"must have shape|cannot run this input"):
-        mqbench.verify(d, [images(size=10)])
+    with pytest.raises(RequestError, match=r"must have shape \(batch, 3, 12, 12\), got \(4, 3, 10, 10\)"):
+        mqbench.verify(d, [images(size=10)], runtime="torch_fbgemm")
+    with pytest.raises(RequestError, match="takes 1 input tensors, got 2"):
+        mqbench.verify(d, [(images(), images())])
+    with pytest.raises(RequestError, match="must be a tensor, got NoneType"):
+        mqbench.verify(d, [None])
+    with pytest.raises(RequestError, match="at least one image"):
+        bisect(d, images()[:0])
     missing = Runtime(
         package="no_such_engine",
         distribution="x",

@@ -10,6 +10,8 @@ from torch import Tensor
 
 from mqbench.deploy.runtimes._base import Node
 
+FLOAT_STEP = 2.0**-15  # of the largest value of a float tensor
+
 
 @dataclass(frozen=True, kw_only=True)
 class Match:
@@ -39,19 +41,28 @@ class Match:
     def of_sums(cls, first: Tensor, second: Tensor, step: Tensor) -> "Match":
         """Of two float tensors that are sums of integers times a step, which broadcasts against them.
 
-        Equal means within one step and a millionth of the largest sum: a bias may be rounded or not, and float
+        Equal means within half a step and a millionth of the largest sum: a bias may be rounded or not, and float
         arithmetic leaves its last bits. One weight that is off by one moves a sum by an integer of the input.
         """
         sums = first.double() / step
         difference = (sums - second.double() / step).abs()
-        allowed = 1 + 1e-6 * float(sums.abs().max()) if sums.numel() else 1.0
+        allowed = 0.5 + 1e-6 * float(sums.abs().max()) if sums.numel() else 0.5
         beyond = ~(difference <= allowed)
         steps = difference[beyond].nan_to_num(math.inf).clamp_max(2.0**62)
         return cls(
             count=sums.numel(),
             equal=sums.numel() - len(steps),
-            max_steps=math.ceil(float(steps.max())) if len(steps) else 0,
+            max_steps=max(1, round(float(steps.max()))) if len(steps) else 0,
         )
+
+    @classmethod
+    def of_floats(cls, first: Tensor, second: Tensor) -> "Match":
+        """Of two float tensors, in steps of 2^-15 of the largest value; equal means within half a step.
+
+        Float arithmetic leaves a hundredth of that.
+        """
+        largest = first.double().abs().max() if first.numel() else first.new_ones(())
+        return cls.of_sums(first, second, largest.clamp_min(2.0**-100) * FLOAT_STEP)
 
     def __add__(self, other: "Match") -> "Match":
         return Match(
@@ -172,7 +183,8 @@ class Agreement:
         simulation: deployed simulation and engine.
         reference: deployed simulation and integer reference.
         layers: every integer tensor in order.
-        outputs: layers whose sum of integers is a float output of the network, in steps of that sum (`Match.of_sums`).
+        outputs: what ends in floats: layers whose sums of integers reach an output by floats alone, in steps of that
+            sum (`Match.of_sums`), and outputs that floats compute (`Match.of_floats`).
         nodes: what the engine really ran.
         accuracy: top-1 in percent of simulation, integer reference and engine, where there were labels.
         notes: what a reader must know: rescaled channels, known faults, watching that changed the result.

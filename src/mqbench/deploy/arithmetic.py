@@ -13,8 +13,8 @@ class Arithmetic:
     Args:
         quantize: of float tensors. ``division``: rint(x / s) + z, Eq. 1; ``reciprocal``: rint(x (1/s)) + z;
             ``away``: x / s rounded half away from zero, + z;
-            ``interval``: rint(fma(x, c, -low c)) with c = 255 / (high - low), the real ends of the 8-bit
-            container: where x / s lies halfway between two integers, an odd z turns the result.
+            ``interval``: rint(fma(x, c, -low 255 / (high - low))) with c = 255 / (high - low), the real
+            ends of the 8-bit container: where x / s lies halfway between two integers, an odd z turns the result.
         bias: ``int32``: rint(b / (s_w s_x)), added to the sum; ``float``: added to the sum as a real number
             b / (s_w s_x).
         total: what the multiplier is applied to. ``steps``: the sum of integers, and z is added after

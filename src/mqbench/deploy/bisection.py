@@ -3,47 +3,61 @@
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor, fx
 
 from mqbench.deploy import runtimes
 from mqbench.deploy.agreement import LayerAgreement, Match
-from mqbench.deploy.float_sums import float_sums
+from mqbench.deploy.float_ends import float_ends
 from mqbench.deploy.lowering import lower
 from mqbench.deploy.network import integer_network
 from mqbench.deploy.program import Program
 from mqbench.deploy.runtimes._base import Runtime
+from mqbench.errors import RequestError
 
 
 def bisect(
     deployed: fx.GraphModule | Program,
     *inputs: Tensor,
     runtime: str = "onnxruntime",
+    file: str | Path | None = None,
     threads: int = 1,
     options: Mapping[str, Any] | None = None,
 ) -> LayerAgreement | None:
-    """The first integer tensor where the engine and the integer reference part, watching one tensor at a time.
+    """The first tensor where the engine and the integer reference part, watching one tensor at a time.
 
     An engine that is asked for many tensors may fuse less; here it gives one tensor besides its output, and
     halves of the network are tried, so that about log2 of the number of layers are loaded. Halving may pass over a
     branch, so what is found is followed back until all that it was computed from is equal. Where no integer
-    differs, the sums behind float outputs are compared (`Match.of_sums`). None if all that was tried is equal.
+    differs, what ends in floats is compared (`Agreement.outputs`). None if all that was tried is equal.
+
+    Args:
+        deployed, runtime, file, threads, options: as for `mqbench.verify`.
+        inputs: one batch.
+
+    Raises:
+        RequestError: the engine is missing or refuses the network, or the inputs do not fit it.
     """
     engine: Runtime = runtimes[runtime]  # type: ignore[index]
     program = deployed if isinstance(deployed, Program) else lower(deployed)
     integer, _ = integer_network(program, engine.arithmetic)
     names = program.integer_values()
-    expected = integer.values(*inputs, names=names)
-    kinds = {op.name: op.kind for op in program.operations}
+    operations, ends = {op.name: op for op in program.operations}, float_ends(program)
+    expected = integer.values(*inputs, names=[*names, *ends])
+    if not len(inputs[0]):
+        raise RequestError("bisect needs at least one image, got an empty batch")
+    path = None if file is None else Path(file)
 
     @cache
     def parted(name: str) -> LayerAgreement | None:
-        session = engine.load(integer.program, threads=threads, watch=[name], options=options)
-        match = Match.of(expected[name], session.run(*inputs)[name])
-        return LayerAgreement(name=name, kind=kinds[name], free=match) if match.max_steps else None
+        session = engine.load(integer.program, path, threads=threads, watch=[name], options=options)
+        found, end = session.run(*inputs)[name], ends.get(name)
+        match = Match.of(expected[name], found) if end is None else end.match(expected[name], found)
+        kind = operations[name].kind if end is None else end.kind
+        return LayerAgreement(name=name, kind=kind, free=match) if match.max_steps else None
 
-    operations = {op.name: op for op in program.operations}
     low = bisect_left(names, True, key=lambda name: parted(name) is not None)
     nearest = names[low : low + 1] or _integers_behind(program, program.outputs)
     found = next(filter(None, map(parted, nearest)), None)
@@ -53,14 +67,7 @@ def bisect(
         if earlier is None:
             break
         found = earlier
-    if found is None and (steps := float_sums(program)):
-        outputs = engine.load(integer.program, threads=threads, options=options).run(*inputs)
-        reference = integer.values(*inputs, names=list(steps))
-        for name, step in steps.items():
-            match = Match.of_sums(reference[name], outputs[name], step)
-            if match.max_steps:
-                return LayerAgreement(name=name, kind=f"{kinds[name]}, float output", free=match)
-    return found
+    return found or next(filter(None, map(parted, ends)), None)
 
 
 def _integers_behind(program: Program, names: Sequence[str]) -> list[str]:

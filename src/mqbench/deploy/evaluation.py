@@ -195,7 +195,7 @@ def _last_readers(program: Program) -> dict[str, list[str]]:
 def batches_of(batches: Any) -> Iterator[tuple[tuple[Tensor, ...], Tensor | None]]:
     """Inputs and labels of batches: tensors, (inputs, labels) pairs, or tuples of inputs."""
     for batch in batches:
-        if isinstance(batch, Tensor):
+        if not isinstance(batch, (tuple, list)):
             yield (batch,), None
         elif len(batch) == 2 and isinstance(batch[1], Tensor) and not batch[1].is_floating_point():
             yield (batch[0],), batch[1]

@@ -200,8 +200,8 @@ def _by_interval(x: Tensor, grid: Grid) -> Tensor:
     lowest = _CODES[0] if grid.scheme.signed else 0  # of the container, whatever the grid's own range is
     scale, zero = torch.tensor(grid.scale), grid.zero_point
     low, high = scale * (lowest - zero), scale * (lowest + 255 - zero)
-    factor = 255 / (high - low)
-    steps = (x.double() * factor.double() + (-low * factor).double()).float()  # one fused multiply-add
+    factor, shift = 255 / (high - low), -low * 255 / (high - low)
+    steps = (x.double() * factor.double() + shift.double()).float()  # one fused multiply-add
     steps = steps.round_().nan_to_num_(nan=0.0).add_(lowest)
     return steps.clamp_(grid.quant_min, grid.quant_max)
 

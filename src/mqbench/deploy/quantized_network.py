@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-FORMAT = "mqbench quantized network 1"
+FORMAT = "mqbench quantized network 2"
 ENGINES = ("fbgemm", "onednn", "x86")
 _LAYERS = ("conv1d", "conv2d", "conv3d", "linear")
 
@@ -38,7 +38,8 @@ class QuantizedNetwork(nn.Module):
         operations: as in the artifact's header: ``kind``, ``name``, ``inputs`` and what the kind needs; ``grid`` of
             what holds integers (``scale``, ``zero_point``, ``low``, ``high``, as stored).
         tensors: weights (int8), their scales and zero points, biases and constants, by name.
-        inputs, outputs: names.
+        inputs: name to shape, None for the batch.
+        outputs: names.
         engine: ``fbgemm``, ``onednn`` or ``x86``; chooses the kernels for the whole process while it packs and runs.
     """
 
@@ -46,14 +47,14 @@ class QuantizedNetwork(nn.Module):
         self,
         operations: Sequence[Mapping[str, Any]],
         tensors: Mapping[str, Tensor],
-        inputs: Sequence[str],
+        inputs: Mapping[str, Sequence[int | None]],
         outputs: Sequence[str],
         engine: str,
     ) -> None:
         super().__init__()
         if engine not in ENGINES or engine not in torch.backends.quantized.supported_engines:
             raise ValueError(f"no quantized engine {engine!r}; this torch has {_supported()}")
-        self.operations, self.inputs, self.outputs = list(operations), list(inputs), list(outputs)
+        self.operations, self.inputs, self.outputs = list(operations), dict(inputs), list(outputs)
         self.engine = engine
         self.tensors = dict(tensors)
         self.packed: dict[str, Any] = {}
@@ -67,7 +68,11 @@ class QuantizedNetwork(nn.Module):
                     self.packed[op["name"]] = self._pack(op)
 
     def forward(self, *images: Tensor) -> Any:
-        """The outputs, dequantized: a tensor, or a tuple of them."""
+        """The outputs, dequantized: a tensor, or a tuple of them.
+
+        Raises:
+            ValueError: not the network's inputs: their number, their shapes, or tensors other than float32 on the CPU.
+        """
         found = self.run(images)
         result = tuple(_real(found[name]) for name in self.outputs)
         return result[0] if len(result) == 1 else result
@@ -79,6 +84,7 @@ class QuantizedNetwork(nn.Module):
 
         ``before`` is called with the name of each operation before it runs.
         """
+        self._check(images)
         values: dict[str, Tensor] = dict(zip(self.inputs, images, strict=True))
         last = {} if keep else self._last_use()
         with _engine(self.engine), torch.inference_mode():
@@ -90,6 +96,17 @@ class QuantizedNetwork(nn.Module):
                 for name in last.get(at, ()):
                     del values[name]
         return values
+
+    def _check(self, images: Sequence[Tensor]) -> None:
+        if len(images) != len(self.inputs):
+            raise ValueError(f"the network takes {len(self.inputs)} input tensors, got {len(images)}")
+        for (name, shape), x in zip(self.inputs.items(), images, strict=True):
+            if not isinstance(x, Tensor) or x.dtype is not torch.float32 or x.device.type != "cpu":
+                got = f"{x.dtype} on {x.device}" if isinstance(x, Tensor) else type(x).__name__
+                raise ValueError(f"input {name} must be a torch.float32 tensor on cpu, got {got}")
+            if x.dim() != len(shape) or any(n not in (None, m) for n, m in zip(shape, x.shape, strict=True)):
+                wanted = ", ".join("batch" if n is None else str(n) for n in shape)
+                raise ValueError(f"input {name} must have shape ({wanted}), got {tuple(x.shape)}")
 
     def _last_use(self) -> dict[int, list[str]]:
         at = {name: i for i, op in enumerate(self.operations) for name in op["inputs"]}
@@ -278,7 +295,7 @@ def _concat(_: QuantizedNetwork, op: Mapping[str, Any], x: list[Tensor], __: Any
 
 def _call(network: QuantizedNetwork, op: Mapping[str, Any], values: Mapping[str, Tensor]) -> Any:
     function: Any = operator.attrgetter(op["target"])(torch.ops)
-    batch = len(values[network.inputs[0]])
+    batch = len(values[next(iter(network.inputs))])
 
     def value(argument: Any) -> Any:
         if isinstance(argument, list):

@@ -5,7 +5,7 @@ from dataclasses import dataclass, fields
 from math import inf
 
 from mqbench.deploy.agreement import Agreement, Match
-from mqbench.deploy.program import Program
+from mqbench.deploy.program import Program, Quantize
 from mqbench.errors import RequestError
 
 
@@ -33,7 +33,7 @@ class Requirement:
     def parse(cls, text: str, program: Program | None = None, *, exact_engine: bool = True) -> "Requirement":
         """From ``exact``, ``one-step``, ``none`` or ``exact=0.999,steps=1,free=0.9,flips=0,drop=0.5``.
 
-        ``auto`` is ``exact`` where every tensor between layers is an integer and the reference knows the engine's
+        ``auto`` is ``exact`` where no float tensor comes between integers and the reference knows the engine's
         rounding to the bit (``exact_engine``), ``one-step`` otherwise.
 
         Raises:
@@ -124,6 +124,5 @@ _NAMED = {
 
 
 def is_all_integer(program: Program) -> bool:
-    """No float tensors but the inputs and outputs: nothing that an engine's float kernels round."""
-    ends = {*program.inputs, *program.outputs}
-    return all(value.grid is not None for name, value in program.values.items() if name not in ends)
+    """Nothing but the inputs is quantized: no float tensor, which engines round in their own ways, comes between."""
+    return all(op.inputs[0] in program.inputs for op in program.operations if isinstance(op, Quantize))

@@ -34,13 +34,14 @@ class TorchForm:
     Args:
         operations: JSON values.
         tensors: by name.
-        inputs, outputs: names.
+        inputs: name to shape, None for the batch.
+        outputs: names.
         offsets: of each integer tensor: stored = integer + offset.
     """
 
     operations: tuple[dict[str, Any], ...]
     tensors: Mapping[str, Tensor]
-    inputs: tuple[str, ...]
+    inputs: Mapping[str, tuple[int | None, ...]]
     outputs: tuple[str, ...]
     offsets: Mapping[str, int]
 
@@ -60,7 +61,7 @@ def torch_form(program: Program) -> TorchForm:
     return TorchForm(
         operations=tuple(writer.operations),
         tensors=writer.tensors | dict(program.constants),
-        inputs=program.inputs,
+        inputs={name: program.values[name].shape for name in program.inputs},
         outputs=program.outputs,
         offsets={name: -grid.quant_min for name, grid in writer.grids().items()},
     )

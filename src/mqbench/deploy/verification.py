@@ -20,7 +20,7 @@ from mqbench.deploy.agreement import (
     top1,
 )
 from mqbench.deploy.evaluation import batches_of
-from mqbench.deploy.float_sums import float_sums
+from mqbench.deploy.float_ends import float_ends
 from mqbench.deploy.lowering import lower
 from mqbench.deploy.network import IntegerNetwork, integer_network
 from mqbench.deploy.program import Program
@@ -56,7 +56,8 @@ def verify(
         options: of the engine.
 
     Raises:
-        RequestError: the engine is missing or refuses the network, no batches, or no integer tensors.
+        RequestError: the engine is missing or refuses the network, no batches, inputs that do not fit it, or no
+            integer tensors.
     """
     engine: Runtime = runtimes[runtime]  # type: ignore[index]
     engine.require()
@@ -65,7 +66,7 @@ def verify(
     if not names:
         raise RequestError("the network has no integer tensors to verify; give one from mqbench.convert")
     integer, rescaled = integer_network(program, engine.arithmetic)
-    watched = [*names, *_joints(program)]
+    watched = list(dict.fromkeys([*names, *_joints(program), *float_ends(program)]))
     path = None if file is None else Path(file)
 
     def load(watch: list[str]) -> Session:
@@ -100,10 +101,8 @@ class _Comparison:
         kinds = {op.name: op.kind for op in self.program.operations}
         names = self.program.integer_values()
         self.layers = {name: LayerAgreement(name=name, kind=kinds[name]) for name in names}
-        self.sums = float_sums(self.program)
-        self.outputs = {
-            name: LayerAgreement(name=name, kind=f"{kinds[name]}, float output") for name in self.sums
-        }
+        self.ends = float_ends(self.program)
+        self.outputs = {name: LayerAgreement(name=name, kind=end.kind) for name, end in self.ends.items()}
         self.pairs = {"integer": Pair(), "simulation": Pair(), "reference": Pair()}
         self.images = self.labelled = 0
         self.correct = {"simulated": 0, "integer": 0, "engine": 0}
@@ -115,8 +114,7 @@ class _Comparison:
 
     def add(self, inputs: tuple[Tensor, ...], labels: Tensor | None) -> None:
         """One batch, in parts that fit into memory."""
-        if any(bool(x.isnan().any()) for x in inputs):
-            raise RequestError("the images to verify with hold NaN, which every engine quantizes otherwise")
+        inputs = tuple(self.integer.checked(inputs))
         for start in range(0, len(inputs[0]), self._images_at_once):
             part = slice(start, start + self._images_at_once)
             self._add(tuple(x[part] for x in inputs), None if labels is None else labels[part])
@@ -126,8 +124,7 @@ class _Comparison:
         watched, plain = self.engine.run(*inputs), self.unwatched.run(*inputs)
         outputs = self.program.outputs
         self.watching_changes += sum(not torch.equal(plain[name], watched[name]) for name in outputs)
-        engine = {name: value.float() for name, value in watched.items() if name not in outputs}
-        integer, simulation = self._walk(inputs, engine, {name: watched[name] for name in self.sums})
+        integer, simulation = self._walk(inputs, {name: value.float() for name, value in watched.items()})
         for key, first, second in (
             ("integer", integer, plain),
             ("simulation", simulation, plain),
@@ -142,9 +139,9 @@ class _Comparison:
             for name, values in (("simulated", simulation), ("integer", integer), ("engine", plain)):
                 self.correct[name] += top1(values[outputs[0]], labels)
 
-    def _walk(self, inputs: tuple[Tensor, ...], engine: Values, ends: Values) -> tuple[Values, Values]:
+    def _walk(self, inputs: tuple[Tensor, ...], engine: Values) -> tuple[Values, Values]:
         """Compare every tensor of the engine; the outputs of integer reference and simulation."""
-        start = dict(zip(self.program.inputs, self.integer.checked(inputs), strict=True))
+        start = dict(zip(self.program.inputs, inputs, strict=True))
         integer, simulation, integer_local, simulation_local = (dict(start) for _ in range(4))
         same = set(start)  # tensors that the reference, running on its own, has like the engine
         for op in self.program.operations:
@@ -156,10 +153,8 @@ class _Comparison:
             found = engine.get(op.name)
             if found is not None and op.name in self.layers:
                 self._compare(op.name, integer[op.name], simulation[op.name], local, simulated, found)
-            if op.name in ends:
-                self._compare_sums(
-                    op.name, integer[op.name], local, simulated, self.sums[op.name], ends[op.name]
-                )
+            if found is not None and op.name in self.ends:
+                self._compare_end(op.name, integer[op.name], local, simulated, found)
             if fed_alike if found is None else torch.equal(integer[op.name], found):
                 same.add(op.name)
             integer_local[op.name] = local if found is None else found
@@ -184,10 +179,10 @@ class _Comparison:
         for key, match in (("integer", free), ("simulation", alone), ("reference", reference)):
             self.pairs[key] += Pair(integers=match)
 
-    def _compare_sums(
-        self, name: str, integer: Tensor, local: Tensor, simulated: Tensor, step: Tensor, found: Tensor
+    def _compare_end(
+        self, name: str, integer: Tensor, local: Tensor, simulated: Tensor, found: Tensor
     ) -> None:
-        free, fed, simulation = (Match.of_sums(x, found, step) for x in (integer, local, simulated))
+        free, fed, simulation = (self.ends[name].match(x, found) for x in (integer, local, simulated))
         self.outputs[name] += replace(self.outputs[name], free=free, local=fed, simulation=simulation)
 
     def agreement(self, **about: Any) -> Agreement:

@@ -48,7 +48,12 @@ def load(path: str | Path) -> tuple[Any, dict[str, Any]]:
         raise RequestError(f"{path} holds no Relax module: {error}") from None
 
 
-def _check(program: Program, path: Path) -> None:
+def parameters_of(program: Program, path: Path) -> dict[str, Any]:
+    """The parameters in an artifact whose text is the lowering of this program.
+
+    Raises:
+        RequestError: the text is another, or the parameters are of other names, shapes or types.
+    """
     import tvm
 
     module, parameters = load(path)
@@ -56,11 +61,18 @@ def _check(program: Program, path: Path) -> None:
     try:
         tvm.ir.assert_structural_equal(module, form.module)
     except ValueError:
-        raise RequestError(
-            f"{path.name}: the text does not read back as the module that was written"
-        ) from None
-    if list(parameters) != list(form.parameters):
-        raise RequestError(f"{path.name}: parameters are missing")
+        raise RequestError(f"{path}: its text is not the lowering of this network") from None
+    kinds = [
+        [(name, array.shape, array.dtype) for name, array in found.items()]
+        for found in (parameters, form.parameters)
+    ]
+    if kinds[0] != kinds[1]:
+        raise RequestError(f"{path}: its parameters are not those of this network")
+    return parameters
+
+
+def _check(program: Program, path: Path) -> None:
+    parameters_of(program, path)
 
 
 def _require() -> None:

@@ -37,7 +37,8 @@ class TorchSession(Session):
     def run(self, *inputs: Tensor) -> dict[str, Tensor]:
         """One batch."""
         with _threads(self.threads):
-            values = self.network.run(inputs, keep=set(self.wanted) != set(self.program.outputs))
+            images = [x.detach().cpu().float() for x in inputs]
+            values = self.network.run(images, keep=set(self.wanted) != set(self.program.outputs))
         return {name: self._integers(name, values[name]) for name in self.wanted}
 
     def _integers(self, name: str, value: Tensor) -> Tensor:

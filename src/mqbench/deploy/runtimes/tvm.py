@@ -11,7 +11,7 @@ from mqbench.deploy import bias as biases
 from mqbench.deploy._relax_moves import MOVES
 from mqbench.deploy._relax_schedule import scheduled
 from mqbench.deploy.arithmetic import Arithmetic
-from mqbench.deploy.exporters.tvm import load
+from mqbench.deploy.exporters.tvm import load, parameters_of
 from mqbench.deploy.program import Concat, Dequantize, Float, Move, Operation, Program, Quantize
 from mqbench.deploy.relax_form import relax_form
 from mqbench.deploy.runtimes._base import Node, Runtime, Session
@@ -34,9 +34,10 @@ class _Session(Session):
         self._names = [*dict.fromkeys([*program.outputs, *watched])]
         if file is not None and self._names == list(program.outputs):
             module, parameters = load(file)
-        else:  # the file gives the outputs alone; the same lowering gives more
+        else:  # the file gives the outputs alone; the same lowering gives more, from the file's parameters
             form = relax_form(self._program, watched)
-            module, parameters = form.module, form.parameters
+            module = form.module
+            parameters = form.parameters if file is None else parameters_of(program, file)
         self._tensor: Any = tvm.runtime.tensor
         self._parameters = [self._tensor(array) for array in parameters.values()]
         target = _target(tvm, options)
