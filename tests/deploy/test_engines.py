@@ -1,6 +1,8 @@
 """OpenVINO, PyTorch's x86 kernels and TVM against the integer reference, their faults and their cures."""
 
 import builtins
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -15,6 +17,7 @@ from mqbench.deploy.lowering import lower
 from mqbench.deploy.requirement import Requirement
 from mqbench.errors import IncompatibleError, RequestError
 from networks import Basic, images, trained
+from processes import environment
 
 ENGINES = {  # whose module may be missing
     "openvino": "openvino",
@@ -315,3 +318,24 @@ def test_torch_engine_is_put_back() -> None:
     before = torch.backends.quantized.engine
     verified(converted("basic", "fbgemm"), "torch_fbgemm")
     assert torch.backends.quantized.engine == before
+
+
+GOING = """
+import signal, subprocess, sys
+signal.signal(signal.SIGCHLD, lambda *_: None)
+from deployed import converted
+from mqbench.deploy import runtimes
+from mqbench.deploy.lowering import lower
+program = lower(converted("basic", "tvm", 8))
+sessions = [runtimes[sys.argv[1]].load(program) for _ in range(2)]
+while sessions:
+    del sessions[0]
+subprocess.run([sys.executable, "-c", ""])
+"""
+
+
+@pytest.mark.parametrize("name", ["onnxruntime", "openvino", "torch_x86", "litert"])
+def test_signals_find_their_stack_when_sessions_are_gone(name: str) -> None:
+    engine(name)
+    done = subprocess.run([sys.executable, "-c", GOING, name], env=environment(), check=False)
+    assert done.returncode == 0

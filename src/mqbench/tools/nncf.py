@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from mqbench.deploy.runtimes.openvino import core
 from mqbench.scheme import QuantScheme
 from mqbench.tools._base import Job, Tool
 from mqbench.tools._network import float_file
@@ -21,11 +22,9 @@ class Engine(nn.Module):
     """A network in OpenVINO's CPU plugin, from images to logits."""
 
     def __init__(self, network: Any, threads: int) -> None:
-        import openvino
-
         super().__init__()
         options = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": threads}
-        self.compiled = openvino.Core().compile_model(network, "CPU", options)
+        self.compiled = core().compile_model(network, "CPU", options)
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits ``[N, classes]`` of images ``[N, C, H, W]``."""
@@ -35,14 +34,13 @@ class Engine(nn.Module):
 def quantize(job: Job) -> Engine:
     """The network as NNCF has it."""
     import nncf
-    import openvino
     from nncf.quantization.advanced_parameters import AdvancedQuantizationParameters, OverflowFix
 
     nncf.set_log_level(logging.ERROR)
     with TemporaryDirectory() as folder:
         path = Path(folder) / "float.onnx"
         float_file(job.network, job.example, path)
-        network = openvino.Core().read_model(path.read_bytes(), b"")
+        network = core().read_model(path.read_bytes(), b"")
     quantized = nncf.quantize(
         network,
         nncf.Dataset([x.numpy() for x in job.images]),

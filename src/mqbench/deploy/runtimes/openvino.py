@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -98,13 +99,22 @@ class _Session(Session):
         ]
 
 
-def _compile(data: bytes, threads: int, precision: str) -> Any:
+@cache
+def core() -> Any:
+    """The only core of this process.
+
+    OpenVINO's CPU plugin gives the thread that loads it a stack for signals, and takes it away when its core goes;
+    of two cores, whichever goes first, the next signal may find no stack and end the process (2026.4).
+    """
     import openvino
 
-    core = openvino.Core()
+    return openvino.Core()
+
+
+def _compile(data: bytes, threads: int, precision: str) -> Any:
     options = {"INFERENCE_PRECISION_HINT": precision, "INFERENCE_NUM_THREADS": threads}
     try:
-        return core.compile_model(core.read_model(data, b""), "CPU", options)
+        return core().compile_model(core().read_model(data, b""), "CPU", options)
     except RuntimeError as error:
         raise RequestError(f"openvino refuses the file: {_reason(error)}") from error
 
