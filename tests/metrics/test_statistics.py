@@ -167,7 +167,9 @@ def test_a_clear_ranking_is_stable_and_a_close_one_is_not() -> None:
     assert loose is not None
     assert 0.2 < loose.first_again < 0.8
     assert loose.tau < 0.7
-    lost = [r.model_copy(update={"outcome": "not_converged", "accuracy": None}) for r in runs("dsq", [1.0, 1.0])]
+    lost = [
+        r.model_copy(update={"outcome": "not_converged", "accuracy": None}) for r in runs("dsq", [1.0, 1.0])
+    ]
     caution = metrics.rank_stability([*clear[:6], *lost], resamples=20)
     assert caution is not None
     assert "In 1 of these cells a run did not converge" in caution.caution

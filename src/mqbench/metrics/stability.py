@@ -75,7 +75,9 @@ def rank_stability(records: Iterable[Record], *, resamples: int = 1000, seed: in
         ranks={names[i]: _middle([positions[i] for positions in orders]) for i in order},
         cells=len(table),
         seeds=fewest,
-        nc_cells=len(table.keys() & {_place(record) for record in records if record.outcome == "not_converged"}),
+        nc_cells=len(
+            table.keys() & {_place(record) for record in records if record.outcome == "not_converged"}
+        ),
     )
 
 
