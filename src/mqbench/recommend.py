@@ -101,10 +101,10 @@ def _too_little(known: Sequence[str], where: str) -> str:
     if not known:
         return f"no record of {where}, neither own nor the paper's; mqbench run makes them"
     if len(known) == 1:
-        return (
-            f"{known[0]} is the only algorithm with a record on {where}, so there is nothing to compare it with"
-        )
-    return f"no two of {', '.join(known)} have runs on {where} that differ in the algorithm alone, and converged"
+        return f"{known[0]} is the only algorithm with a record on {where}, so there is nothing to compare it with"
+    return (
+        f"no two of {', '.join(known)} have runs on {where} that differ in the algorithm alone, and converged"
+    )
 
 
 _Answer = tuple[tuple[str, ...], Strength, str]
