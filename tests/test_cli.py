@@ -22,7 +22,7 @@ from mqbench import cli, progress
 from mqbench.commands import _size
 from mqbench.commands import list as list_command
 from mqbench.commands import run as run_command
-from mqbench.executors._base import Finished, Planned, Progress, Started
+from mqbench.executors._base import Finished, Lost, Planned, Progress, Started
 from mqbench.liveness import lives
 from mqbench.record import Provenance, Record, Setting
 from mqbench.store import Store
@@ -474,10 +474,12 @@ def test_progress_in_a_pipe_is_a_line_for_each_run() -> None:
         listener(Planned(10, 7))
         listener(Started(one))
         listener(Progress(one, "train", 1, 2))
+        listener(Lost(one, "signal 9"))
         listener(finished(one))
         listener(finished(two, outcome="not_converged", accuracy=None))
         listener(finished(three, outcome="failed", reason="boom"))
     assert file.getvalue().splitlines() == [
+        f"lost, and begun again: {one}: signal 9",
         f"[8/10] {one}: 97.2 % in 2.2 s",
         f"[9/10] {two}: NC in 2.2 s",
         f"[10/10] {three}: failed: boom",

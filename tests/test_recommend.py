@@ -86,6 +86,8 @@ def test_too_little() -> None:
     only = asked(runs("lsq", [50.0, 51.0, 52.0], bits=(2, 2)), bits=(2, 2))
     assert (only.algorithms, only.strength) == ((), "too little")
     assert "lsq is the only algorithm" in only.reason
+    apart = [*runs("lsq", [50.0], bits=(2, 2), epochs=1), *runs("ptq", [40.0], bits=(2, 2), epochs=0)]
+    assert "no two of lsq, ptq have runs on snpe at w2a2 that differ" in asked(apart, bits=(2, 2)).reason
 
 
 def test_nothing_converged_is_no_recommendation() -> None:

@@ -11,6 +11,7 @@ from safetensors.torch import load_file, save
 
 import mqbench
 from mqbench import float_network, runner
+from mqbench.capture import capture
 from mqbench.compute import Compute
 from mqbench.errors import IncompatibleError, RequestError, StoreError, UnknownNameError
 from mqbench.record import Record, Setting
@@ -64,6 +65,35 @@ def test_a_known_record_is_not_run_again(store: Store, monkeypatch: pytest.Monke
     record = runner.run(setting, store=store)
     monkeypatch.setattr(runner, "train", None)
     assert runner.run(setting, store=store) == store.get(setting.key) == record
+
+
+def test_a_network_is_captured_once_and_anew_where_its_file_changes(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    captured: list[torch.nn.Module] = []
+
+    def counted(model: torch.nn.Module, example: torch.Tensor) -> Any:
+        captured.append(model)
+        torch.rand(7)  # what a capture may draw is not missed
+        return capture(model, example)
+
+    monkeypatch.setattr(float_network, "capture", counted)
+    monkeypatch.setattr(float_network, "_LAST", {})
+    alone = runner.run(quantized(epochs=0, seed=31), store=store)
+    shared = [runner.run(quantized(epochs=0, seed=seed), store=store) for seed in (32, 33)]
+    assert len(captured) == 1
+    monkeypatch.setattr(float_network, "_LAST", {})
+    start = quantized().float_setting
+    other = Store(tmp_path / "runs")
+    known = store.get(start)
+    assert known is not None
+    other.put(known, {name: store.file(start, name).read_bytes() for name in FLOAT_FILES})
+    again = [runner.run(record.setting, store=other) for record in (shared[1], alone)]
+    assert list(map(without_provenance, again)) == list(map(without_provenance, (shared[1], alone)))
+    file = other.file(start, float_network.WEIGHTS)
+    file.write_bytes(save({name: value * 0 for name, value in load_file(file).items()}))
+    assert runner.run(quantized(epochs=0, seed=34), store=other).accuracy != alone.accuracy
+    assert len(captured) == 3
 
 
 def test_seeds_differ(store: Store) -> None:

@@ -8,6 +8,7 @@ and reading their one-line descriptions imports nothing; an entry is imported wh
 import ast
 import importlib
 import importlib.util
+import os
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -67,8 +68,9 @@ class Catalog(ModuleType, Mapping[str, T]):
         module._instance_of, module._subclass_of = instance_of, subclass_of
 
     def __iter__(self) -> Iterator[str]:
-        files = (path.stem for folder in self.__path__ for path in Path(folder).glob("*.py"))
-        return iter(sorted({*(stem for stem in files if not stem.startswith("_")), *self._added}))
+        # not by Path.glob: a run looks names up some three hundred times
+        files = (name for folder in self.__path__ for name in os.listdir(folder) if name.endswith(".py"))
+        return iter(sorted({*(name[:-3] for name in files if not name.startswith("_")), *self._added}))
 
     def __len__(self) -> int:
         return sum(1 for _ in self)

@@ -84,7 +84,7 @@ def prepare(
         overrides=overrides,
         layer_bits=layer_bits,
     )
-    _check_model(model)
+    check_model(model)
     return insert_quantizers(capture(model, example_inputs), plan, skip)
 
 
@@ -145,7 +145,8 @@ def quantization_off(model: nn.Module) -> Iterator[None]:
             module.enabled = enabled
 
 
-def _check_model(model: object) -> None:
+def check_model(model: object) -> None:
+    """Raise ``RequestError`` unless it is a float model."""
     if not isinstance(model, nn.Module):
         raise RequestError(f"model must be a torch.nn.Module, got {type(model).__name__}")
     if any(True for _ in quantizers(model)):

@@ -6,7 +6,7 @@ from rich import progress
 from rich.console import Console, Group
 from rich.live import Live
 
-from mqbench.executors._base import Event, Finished, Planned, Progress, Started
+from mqbench.executors._base import Event, Finished, Lost, Planned, Progress, Started
 from mqbench.record import Record, Setting
 
 
@@ -62,6 +62,8 @@ class Display:
                     self._live.start()
             case Started(setting):
                 self._line(setting, "start")
+            case Lost(setting, cause):
+                self._print(f"lost, and begun again: {setting}: {cause}")
             case Progress(setting, phase, done, total):
                 self._line(setting, f"{phase} {done}/{total}")
             case Finished(record):
@@ -81,8 +83,11 @@ class Display:
             self._all.update(self._bar, completed=self.done)
             if record.setting in self._lines:
                 self._now.remove_task(self._lines.pop(record.setting))
-        elif not self.quiet:
-            line = f"[{self.done}/{self.total}{self.more}] {record.setting}: {summary(record)}"
+        else:
+            self._print(f"[{self.done}/{self.total}{self.more}] {record.setting}: {summary(record)}")
+
+    def _print(self, line: str) -> None:
+        if self._bar is not None or not self.quiet:
             self.console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 

@@ -7,6 +7,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 
@@ -51,6 +52,7 @@ class Clock:
         )
 
 
+@cache
 def _version(package: str) -> str:
     try:
         return metadata.version(package)
@@ -58,8 +60,12 @@ def _version(package: str) -> str:
         return "unknown"
 
 
+@cache
 def _git_revision() -> str | None:
-    """Revision of the source tree that this package runs from, None for an installed copy."""
+    """Revision of the source tree that this package runs from, None for an installed copy.
+
+    As it was at the first run of this process, whose code is that of the time.
+    """
     folder = Path(__file__).parents[2]
     if not (folder / ".git").exists():
         return None

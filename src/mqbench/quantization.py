@@ -13,8 +13,9 @@ from torch import Tensor, fx, nn
 
 from mqbench.compute import Compute
 from mqbench.data._base import Splits
+from mqbench.float_network import FloatNetwork
 from mqbench.post_training import calibrate_as
-from mqbench.preparation import prepare
+from mqbench.preparation import insert_quantizers, prepare
 from mqbench.record import Setting
 from mqbench.task import RunTask, plan_of
 from mqbench.training import Checkpoint, check_checkpoint, launch, threads, train
@@ -133,10 +134,9 @@ def prepared(
 ) -> fx.GraphModule:
     """The quantized network of a setting, not calibrated yet."""
     plan = plan_of(setting)
-    images, _ = next(iter(splits.test.batches([torch.arange(2)])))
     return prepare(
         model,
-        images,
+        _example(splits),
         backend=plan.backend,
         algorithm=plan.algorithm,
         bits=plan.bits,
@@ -147,3 +147,13 @@ def prepared(
         skip=skip,
         layer_bits=layer_bits,
     )
+
+
+def prepared_from(network: FloatNetwork, setting: Setting, splits: Splits) -> fx.GraphModule:
+    """The same from a float network of a store, which is captured once if runs that start from it follow each other."""
+    return insert_quantizers(network.graph(_example(splits)), plan_of(setting))
+
+
+def _example(splits: Splits) -> Tensor:
+    images, _ = next(iter(splits.test.batches([torch.arange(2)])))
+    return images

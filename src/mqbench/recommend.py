@@ -92,14 +92,19 @@ def recommend(
         if answer is not None:
             algorithms, strength, reason = answer
             return Recommendation(algorithms=algorithms, strength=strength, reason=reason, evidence=evidence)
-    known = sorted({e.algorithm for e in evidence})
-    reason = (
-        f"{known[0]} is the only algorithm with a record on {backend} at w{bits[0]}a{bits[1]}, so there is nothing to "
-        "compare it with"
-        if known
-        else f"no record of {backend} at w{bits[0]}a{bits[1]}, neither own nor the paper's; mqbench run makes them"
-    )
+    known = sorted({e.algorithm for e in evidence} | {r.setting.algorithm for r in own})
+    reason = _too_little(known, f"{backend} at w{bits[0]}a{bits[1]}")
     return Recommendation(algorithms=(), strength="too little", reason=reason, evidence=evidence)
+
+
+def _too_little(known: Sequence[str], where: str) -> str:
+    if not known:
+        return f"no record of {where}, neither own nor the paper's; mqbench run makes them"
+    if len(known) == 1:
+        return f"{known[0]} is the only algorithm with a record on {where}, so there is nothing to compare it with"
+    return (
+        f"no two of {', '.join(known)} have runs on {where} that differ in the algorithm alone, and converged"
+    )
 
 
 _Answer = tuple[tuple[str, ...], Strength, str]

@@ -19,7 +19,7 @@ from mqbench.float_network import PREDICTIONS, WEIGHTS, FloatNetwork
 from mqbench.plan import Plan
 from mqbench.post_training import calibrate_as
 from mqbench.provenance import Clock
-from mqbench.quantization import prepared
+from mqbench.quantization import prepared_from
 from mqbench.record import FLOAT, MQBENCH, Record, Setting
 from mqbench.store import Store
 from mqbench.task import RunTask, job_of, plan_of, tool_versions, validate
@@ -164,14 +164,14 @@ class _Run:
 
     def quantized_run(self) -> Record:
         """Quantize the float network, calibrate, train, evaluate."""
-        network = self._float_network()
         task = RunTask.of(self.setting, self.data, self.compute.workers)
+        network = self._float_network(task)
         plan = plan_of(self.setting)
         torch.manual_seed(self.setting.seed)
         self.progress("prepare", 0, 1)
         saved = self._saved(task)
         if self.setting.tool == MQBENCH:
-            quantized = self._prepared(network.model, task, calibrated=saved is None)
+            quantized = self._prepared(network, task, calibrated=saved is None)
         else:
             quantized = self._prepared_by_tool(network.model, task, plan)
         notes = json.loads(saved["extra"]) if saved else self._notes(quantized, network, task)
@@ -193,9 +193,9 @@ class _Run:
 
     # -- steps ------------------------------------------------------------------------------------
 
-    def _prepared(self, model: nn.Module, task: RunTask, *, calibrated: bool) -> nn.Module:
+    def _prepared(self, network: FloatNetwork, task: RunTask, *, calibrated: bool) -> nn.Module:
         """Quantized, and calibrated unless a checkpoint holds what calibration would set."""
-        quantized = prepared(model.cpu(), self.setting, task.splits).to(self.fabric.device)
+        quantized = prepared_from(network, self.setting, task.splits).to(self.fabric.device)
         if calibrated:
             self.progress("calibrate", 0, 1)
             calibrate_as(self.setting, quantized, task.splits.train, task.recipe, self.fabric.device)
@@ -236,13 +236,13 @@ class _Run:
         model.to(self.fabric.device)
         return predictions(model, splits, device=self.fabric.device)
 
-    def _float_network(self) -> FloatNetwork:
+    def _float_network(self, task: RunTask) -> FloatNetwork:
         setting = self.setting.float_setting
         known = _result(self.store, setting)
         if self.store is None or known is None:
             other = _Run(self.fabric, setting, self.store, self.data, self.compute, self.progress)
             return other.float_run()[1]
-        return FloatNetwork.read(known, self.store, RunTask.of(setting, self.data, self.compute.workers))
+        return FloatNetwork.read(known, self.store, task)  # which has its architecture and data
 
     # -- the record -------------------------------------------------------------------------------
 

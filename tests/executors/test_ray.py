@@ -12,7 +12,7 @@ import small_study as study
 import standin
 from mqbench.compute import Compute
 from mqbench.errors import RequestError
-from mqbench.executors._base import Event, Progress, Started
+from mqbench.executors._base import Event, Lost, Progress, Started
 from mqbench.executors.ray import Ray
 from mqbench.liveness import lives
 from mqbench.store import Store
@@ -81,7 +81,11 @@ def test_every_run_gets_its_record_once(cluster: str, store: Store, notes: str) 
 def test_a_lost_workers_run_is_made_again_and_bad_ones_are_records(
     cluster: str, store: Store, notes: str
 ) -> None:
-    made = study.make(store, notes, "run_disturbed", "ray", {})
+    events: list[Event] = []
+    made = study.make(store, notes, "run_disturbed", "ray", {}, listener=events.append)
+    lost = {event.setting: event.cause for event in events if isinstance(event, Lost)}
+    assert set(lost) == {study.RUNS[2], study.RUNS[6]}
+    assert "WorkerCrashedError" in lost[study.RUNS[2]]
     assert [r.outcome for r in made] == ["ok", "ok", "ok", "failed", "ok", "ok", "failed"]
     assert "ArithmeticError" in str(made[3].error)
     assert "its process was lost 2 times" in str(made[6].reason)

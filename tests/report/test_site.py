@@ -160,6 +160,20 @@ def test_runs_that_did_not_end_well_say_why(built: tuple[Store, Path]) -> None:
     assert "Traceback: &lt;b&gt;boom&lt;/b&gt;" in (built[1] / f"runs/{failed}.html").read_text()
 
 
+def test_a_public_site_does_not_name_the_machine(tmp_path: Path) -> None:
+    failed = made(backend="fbgemm").model_copy(
+        update={"outcome": "failed", "reason": "OSError: /home/me", "error": "File /home/me/x.py"}
+    )
+    store = fill(tmp_path / "runs", [made(), failed])
+    private = ("machine-7", str(tmp_path), "/home/me")
+    for public in (False, True):  # the second build must not take the pages of the first
+        build(store, tmp_path / "site", public=public)
+        text = "".join(path.read_text() for path in (tmp_path / "site").rglob("*.html"))
+        assert [name in text for name in private] == [not public] * 3
+    assert "Failed: OSError<" in text
+    assert f"mqbench reproduce {made().setting.key} --store runs<" in text
+
+
 def test_latencies_are_put_against_accuracies(built: tuple[Store, Path]) -> None:
     text = (built[1] / "latency.html").read_text(encoding="utf-8")
     assert "Accuracy over latency: imagenet, batch 1, 224 x 224, 1 thread" in text

@@ -27,6 +27,7 @@ def report(
     output: Annotated[str, Parameter(name=("--output", "-o"))] = "site",
     where: str | None = None,
     artifacts: Folders = (),
+    public: Flag = False,
     watch: Flag = False,
     every: float = 2.0,
     load: Files = (),
@@ -39,6 +40,7 @@ def report(
         output: Folder of the site; an older site of this command gives way, as a whole.
         where: Only those records, an SQL condition on the columns: "backend == 'tvm' and bits == 4".
         artifacts: Folders from mqbench quantize, or a folder of such; their certificates go with the runs.
+        public: Without hostnames, the path of the store, and messages of failed runs: to be published.
         watch: Build again whenever the records change, until Ctrl-C; open pages follow.
         every: Seconds between two looks at the records, with --watch.
         load: Python files that add pages or figures.
@@ -55,7 +57,7 @@ def report(
         raise RequestError(f"--every takes a number of seconds above 0, got {every:g}")
     place = Path(output)
     check(place)
-    reader = Reader(Store(store), where, artifacts)
+    reader = Reader(Store(store), where, artifacts, public=public)
 
     def told(built: "Built", context: "Context") -> None:
         _print(built, context, place, as_json=as_json)

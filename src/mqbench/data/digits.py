@@ -5,6 +5,8 @@ would test on the hands that were trained on.
 """
 
 import hashlib
+from functools import cache
+from typing import Any
 
 import torch
 from sklearn.datasets import load_digits
@@ -16,7 +18,7 @@ SIZE = 8
 
 
 def _open(folder: str | None, preprocessing: Preprocessing) -> Splits:
-    pixels, labels = load_digits(return_X_y=True)
+    pixels, labels = _read()
     images = torch.tensor(pixels, dtype=torch.float32).reshape(-1, 1, SIZE, SIZE)
     train, test = images[:-TEST_IMAGES], images[-TEST_IMAGES:]
     mean, std = train.mean(), train.std()
@@ -28,6 +30,13 @@ def _open(folder: str | None, preprocessing: Preprocessing) -> Splits:
         image_shape=(1, SIZE, SIZE),
         fingerprint=hashlib.sha256(pixels.tobytes() + labels.tobytes()).hexdigest()[:16],
     )
+
+
+@cache
+def _read() -> tuple[Any, Any]:
+    """Pixels and labels; read once in a process, which may make thousands of short runs."""
+    pixels, labels = load_digits(return_X_y=True)
+    return pixels, labels
 
 
 FACTS = Facts(train_images=TRAIN_IMAGES, test_images=TEST_IMAGES, classes=10, image_shape=(1, SIZE, SIZE))

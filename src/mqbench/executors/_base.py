@@ -61,6 +61,14 @@ class Started:
 
 
 @dataclass(frozen=True)
+class Lost:
+    """The process of a run is gone; the run will begin again. ``cause`` says how it went, as far as is known."""
+
+    setting: Setting
+    cause: str
+
+
+@dataclass(frozen=True)
 class Progress:
     """A run is at ``done`` of ``total`` steps of a phase."""
 
@@ -77,7 +85,7 @@ class Finished:
     record: Record
 
 
-Event = Planned | Started | Progress | Finished
+Event = Planned | Started | Lost | Progress | Finished
 Listener = Callable[[Event], None]
 
 
@@ -88,8 +96,8 @@ class Pool(Protocol):
     it means that none can start yet, because it waits for a record; the pool asks again after each record and
     every second or so. Every task yields exactly one record, as soon as it is made, in any order; the record is
     in the store by then. A task whose process dies is tried once more, then recorded as failed. ``run`` emits
-    ``Started`` and ``Progress``. A ``StoreError`` of `perform` ends it. Leaving the context ends every process
-    that it started, but for those that are meant to outlive this one (Slurm jobs).
+    ``Started``, ``Lost`` and ``Progress``. A ``StoreError`` of `perform` ends it. Leaving the context ends every
+    process that it started, but for those that are meant to outlive this one (Slurm jobs).
     """
 
     def __enter__(self) -> Self: ...

@@ -14,7 +14,16 @@ from typing import Self
 
 from mqbench.compute import Compute
 from mqbench.errors import StoreError
-from mqbench.executors._base import Executor, Listener, Progress, Started, Task, perform, record_death
+from mqbench.executors._base import (
+    Executor,
+    Listener,
+    Lost,
+    Progress,
+    Started,
+    Task,
+    perform,
+    record_death,
+)
 from mqbench.record import Record
 
 _POLL_SECONDS = 1.0
@@ -86,9 +95,11 @@ class LocalPool:
                         continue
                     deaths[task] += 1
                     if deaths[task] < _TRIES:
+                        listener(Lost(task.setting, _cause(worker.exit_code)))
                         again.append(task)
                     else:
-                        yield record_death(task, _cause(worker.exit_code))
+                        said = f"its process died {_TRIES} times, last with {_cause(worker.exit_code)}"
+                        yield record_death(task, said)
 
     def _assign(self, tasks: Iterator[Task | None], again: list[Task], listener: Listener) -> bool:
         """Give tasks to workers that have none; False if there are none any more."""
@@ -195,7 +206,7 @@ def _exit_with_parent() -> None:
 
 def _cause(exit_code: int | None) -> str:
     cause = f"signal {-exit_code}" if exit_code and exit_code < 0 else f"exit code {exit_code}"
-    return f"its process died {_TRIES} times, last with {cause}; out of memory?"
+    return f"{cause}; out of memory?"
 
 
 def _cores() -> int:

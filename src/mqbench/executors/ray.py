@@ -12,7 +12,16 @@ from typing import Any, Self
 
 from mqbench.compute import Compute
 from mqbench.errors import RequestError, StoreError
-from mqbench.executors._base import Event, Executor, Listener, Started, Task, perform, record_death
+from mqbench.executors._base import (
+    Event,
+    Executor,
+    Listener,
+    Lost,
+    Started,
+    Task,
+    perform,
+    record_death,
+)
 from mqbench.record import Record
 
 _POLL_SECONDS = 1.0
@@ -106,9 +115,11 @@ class RayPool:
                 except ray.exceptions.RayError as error:
                     losses[task] += 1
                     if losses[task] < self.options.tries:
+                        listener(Lost(task.setting, _cause(error)))
                         again.append(task)
                     else:
-                        yield record_death(task, _cause(error, losses[task]))
+                        said = f"its process was lost {losses[task]} times, last with {_cause(error)}"
+                        yield record_death(task, said)
                     continue
                 if isinstance(outcome, StoreError):
                     raise outcome
@@ -218,10 +229,10 @@ def _perform(task: Task, mailbox: Any) -> Record | StoreError:
         return error
 
 
-def _cause(error: Exception, times: int) -> str:
+def _cause(error: Exception) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     said = lines[-1] if lines and "Error" in lines[-1] else (lines or ["no message"])[0]
-    return f"its process was lost {times} times, last with {type(error).__name__}: {said}"
+    return f"{type(error).__name__}: {said}"
 
 
 EXECUTOR = Ray

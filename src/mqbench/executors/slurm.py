@@ -16,7 +16,17 @@ from typing import Any, Literal, Self
 from mqbench.claims import Claims
 from mqbench.compute import Compute
 from mqbench.errors import RequestError
-from mqbench.executors._base import Event, Executor, Listener, Started, Task, finished, perform, record_death
+from mqbench.executors._base import (
+    Event,
+    Executor,
+    Listener,
+    Lost,
+    Started,
+    Task,
+    finished,
+    perform,
+    record_death,
+)
 from mqbench.record import Record
 from mqbench.store import Store
 
@@ -100,6 +110,7 @@ class SlurmPool:
                 elif job.is_lost():
                     deaths[task] += 1
                     if deaths[task] < _TRIES:
+                        listener(Lost(task.setting, f"its job left nothing; logs in {job.folder}"))
                         listener(Started(task.setting))
                         running[task] = self._submit(task)
                     else:

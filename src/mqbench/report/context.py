@@ -9,6 +9,7 @@ from mqbench.record import FLOAT, Record
 from mqbench.report import diagnostics
 from mqbench.report.diagnostics import Curve, Histogram, Ranges
 from mqbench.report.entries import Entry, entries
+from mqbench.report.public import published
 from mqbench.report.rows import rows
 from mqbench.store import Store
 
@@ -22,6 +23,7 @@ class Context:
         latencies: measured.
         certificates: key of a setting to its certificates.
         stamps: key of a record to a text that changes when it does; a run whose page is known is not drawn again.
+        public: the records and the store's place are shown without what names the machine.
     """
 
     def __init__(
@@ -31,9 +33,11 @@ class Context:
         latencies: Sequence[LatencyRecord] = (),
         certificates: Mapping[str, Sequence[Mapping[str, Any]]] | None = None,
         stamps: Mapping[str, str] | None = None,
+        *,
+        public: bool = False,
     ) -> None:
-        self.store = store
-        self.records = list(records)
+        self.store, self.public = store, public
+        self.records = [published(record) if public else record for record in records]
         self.latencies = list(latencies)
         self.certificates = dict(certificates or {})
         self.stamps = dict(stamps or {})

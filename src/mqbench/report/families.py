@@ -68,11 +68,19 @@ def families(
         if len(runs) > 1
     ]
     # then those that compare most, then those with most at its default, which has the fewest words
-    return sorted(found, key=lambda f: (f.backend not in ("academic", None), -len(f.runs), len(f.title)))
+    return sorted(found, key=_rank)
+
+
+def _rank(family: Family) -> tuple[bool, int, int, tuple[int, int]]:
+    first = next(iter(family.runs.values()))
+    return family.backend not in ("academic", None), -len(family.runs), len(family.title), _bits(first)
 
 
 def variants(records: Iterable[Record]) -> list[tuple[str, list[Record]]]:
-    """Quantized records by all that is not architecture, algorithm, backend or seed; the largest group first."""
+    """Quantized records by all that is not architecture, algorithm, backend or seed.
+
+    The largest group comes first, then that of the fewest bits.
+    """
     groups: dict[Setting, list[Record]] = {}
     for record in records:
         if record.setting.algorithm != FLOAT:
@@ -82,7 +90,11 @@ def variants(records: Iterable[Record]) -> list[tuple[str, list[Record]]]:
         (described(base, leave_out=("architecture", "algorithm", "backend", "seed")), runs)
         for base, runs in groups.items()
     ]
-    return sorted(named, key=lambda pair: -len(pair[1]))
+    return sorted(named, key=lambda pair: (-len(pair[1]), _bits(pair[1][0])))
+
+
+def _bits(record: Record) -> tuple[int, int]:
+    return record.setting.bits or (0, 0)
 
 
 def in_turn(given: Iterable[Iterator[Item]], together: int = 1) -> Iterator[Item]:

@@ -18,10 +18,18 @@ class Reader:
         store: with the records.
         where: a condition on the columns of `mqbench.records`; None takes all.
         artifacts: folders from ``mqbench quantize``, whose certificates belong to the report.
+        public: give a context that may be published.
     """
 
-    def __init__(self, store: Store, where: str | None = None, artifacts: Sequence[str] = ()) -> None:
-        self.store, self.where, self.artifacts = store, where, artifacts
+    def __init__(
+        self,
+        store: Store,
+        where: str | None = None,
+        artifacts: Sequence[str] = (),
+        *,
+        public: bool = False,
+    ) -> None:
+        self.store, self.where, self.artifacts, self.public = store, where, artifacts, public
         self._known: dict[str, tuple[str, Record]] = {}
 
     def stamp(self) -> object:
@@ -59,6 +67,7 @@ class Reader:
             latencies,
             certificates(self.artifacts),
             {key: stamp for key, (stamp, _) in found.items()},
+            public=self.public,
         )
 
     def _asked(self, stamps: dict[str, str]) -> set[str]:

@@ -152,7 +152,7 @@ def _provenance(record: Record) -> list[tuple[str, str]]:
     if record.provenance is None:
         return []
     fields = record.provenance.model_dump(mode="json", exclude_none=True)
-    return [(name.replace("_", " "), _text(value)) for name, value in fields.items()]
+    return [(name.replace("_", " "), _text(value)) for name, value in fields.items() if value != ""]
 
 
 def _certified(certificate: Mapping[str, Any]) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from mqbench.report.drawing import drawn
 from mqbench.report.families import alike
 from mqbench.report.frame import HERE, Frame
 from mqbench.report.pages._base import Page
+from mqbench.store import Store
 
 MANIFEST = ".report.json"
 RUNS = "runs"
@@ -51,7 +52,7 @@ class Site:
         self.context, self.processes = context, processes
         self.frame = Frame(
             menu=tuple((page.file, page.menu) for page in self.menu),
-            store=str(context.store.root),
+            store=_name(context.store) if context.public else str(context.store.root),
             live=live,
         )
 
@@ -135,7 +136,13 @@ class Site:
         """Of the code and the frame of the pages."""
         files = sorted(path for path in HERE.rglob("*") if path.suffix in (".py", ".html", ".css", ".js"))
         code = _digest(*(path.read_text(encoding="utf-8") for path in files))
-        return _digest(mqbench.__version__, code, repr((self.frame.menu, self.frame.store)))
+        return _digest(
+            mqbench.__version__, code, repr((self.frame.menu, self.frame.store, self.context.public))
+        )
+
+
+def _name(store: Store) -> str:
+    return os.path.basename(str(store.root)) or str(store.root)
 
 
 def check(output: Path) -> dict[str, str]:

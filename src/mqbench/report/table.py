@@ -153,7 +153,12 @@ class ResultTable:
         over = f": mean±sample std over {self.seeds} seeds" if self.seeds > 1 else ""
         yield f"{self.quantity} {datasets}{at}{over} (hardware gap = Academic - hardware)."
         yield "Avg. HW: mean±population std over the hardware settings."
-        yield f"{'Star' if star else 'Bold'}: best of the column."
+        among = (
+            " among rows that differ in the algorithm alone"
+            if len({r["label"] for r in self.rows}) > 1
+            else ""
+        )
+        yield f"{'Star' if star else 'Bold'}: best of the column{among}."
         if any(cell["indistinguishable"] and not cell["best"] for cell in cells):
             yield "≈: not shown to differ from it (paired t test over seeds, 5 %, Holm)."
         if len(self.shown) > len(self.rows):

@@ -36,8 +36,9 @@ def _facts(records: list[Record]) -> list[tuple[str, str]]:
         if (values := {getattr(s, kind) for s in settings} - {None, "float"})
     ]
     found += [("not converged", outcomes["not_converged"]), ("failed", outcomes["failed"])]
-    hours = sum(r.provenance.seconds for r in records if r.provenance) / 3600
-    return [*((name, f"{count:,}") for name, count in found), ("hours of computing", f"{hours:,.1f}")]
+    minutes = sum(r.provenance.seconds for r in records if r.provenance) / 60
+    time = ("hours", minutes / 60) if minutes >= 60 else ("minutes", minutes)
+    return [*((name, f"{count:,}") for name, count in found), (f"{time[0]} of computing", f"{time[1]:,.1f}")]
 
 
 def _tables(every: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], int]:
