@@ -118,6 +118,8 @@ REFUSED: dict[str, tuple[str, int, list[str]]] = {
     "a study that is too deep": ("run deep.toml", 2, ["deep.toml", "too deep"]),
     "a plan of a million runs": ("run million.toml --dry-run", 2, ["more than 20000 settings", "--seeds 0"]),
     "a table of a million runs": ("table million.toml", 2, ["more than 20000 settings", "mqbench records"]),
+    "two cures of one shift": (
+        "run ptq --bias-correction 64 --bn-calibration 64", 2, ["bn_calibration or bias_correction, not both"]),
     "a thousand threads too many": (f"{DIGITS} --threads 100000", 2, ["--threads", "1024"]),
     # stores
     "a store from a newer version": ("report newer -o site", 2, ["newer mqbench", "schema 99", "upgrade"]),

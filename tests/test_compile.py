@@ -15,10 +15,13 @@ def gradients(model: Any, inner: Any) -> dict[str, torch.Tensor]:
     return {n: p.grad for n, p in inner.named_parameters() if p.grad is not None}
 
 
+CASES = [*(("tensorrt", "lsq", n) for n in range(-1, 5)), ("tvm", "pact", 4), ("snpe", "dsq", 4), ("acl", "minmax", 4)]
+FAST = [("tensorrt", "lsq", 2), ("tensorrt", "lsq", 4), ("acl", "minmax", 4)]
+
+
 @pytest.mark.parametrize(
     ("backend", "algorithm", "folding"),
-    [("tensorrt", "lsq", n) for n in range(-1, 5)]
-    + [("tvm", "pact", 4), ("snpe", "dsq", 4), ("acl", "minmax", 4)],
+    [pytest.param(*case, marks=[pytest.mark.slow] * (case not in FAST)) for case in CASES],
 )
 def test_compiled_gradients_are_those_of_eager(backend: str, algorithm: str, folding: int) -> None:
     net = trained(Net(Basic(4, 8, 2), Inverted(8, 8), channels=8))

@@ -129,6 +129,17 @@ def test_replaced_axes_restrict_what_is_included() -> None:
     ]  # fmt: skip
 
 
+def test_what_cannot_go_together_is_refused_or_left_out() -> None:
+    include = ({"bn_calibration": (200,)}, {"bits": (8,)})
+    study = Study(name="s", axes=BASE | {"algorithm": "ptq", "backend": "snpe"}, include=include)
+    corrected = study.replaced({"bias_correction": 128})
+    assert [setting.bits for setting in corrected.settings()] == [(4, 4), (8, 8)]
+    with pytest.raises(RequestError, match="give bn_calibration or bias_correction, not both"):
+        corrected.replaced({"bn_calibration": 200})
+    with pytest.raises(ValidationError, match="give epochs or steps, not both"):
+        Study(name="s", axes=BASE | {"epochs": 2, "steps": (3,)})
+
+
 def test_axes_of_an_include_may_stand_above_it() -> None:
     settings = expand({"backend": "tvm"}, include=[{"algorithm": "lsq"}])
     assert [(s.algorithm, s.backend) for s in settings] == [("float", None), ("lsq", "tvm")]

@@ -9,8 +9,8 @@ import cyclopts
 from cyclopts import CoercionError, Parameter, Token
 from pydantic import ValidationError
 
-from mqbench.errors import RequestError
-from mqbench.study import DEFAULT, Study, explain, load_study
+from mqbench.errors import RequestError, explain
+from mqbench.study import DEFAULT, Study, load_study
 
 
 def whole(type_: Any, tokens: Sequence[Token]) -> Any:

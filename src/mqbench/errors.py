@@ -3,6 +3,8 @@
 from collections.abc import Iterable
 from difflib import get_close_matches
 
+from pydantic import ValidationError
+
 
 class MQBenchError(Exception):
     """Base of every error that this package raises on purpose."""
@@ -51,3 +53,13 @@ class UnwritableError(StoreError):
 
 class DataError(MQBenchError, ValueError):
     """Stored images or labels that cannot be read; the message names the file or the row."""
+
+
+def explain(error: ValidationError) -> str:
+    """One sentence on the first thing that is wrong."""
+    first = error.errors()[0]
+    message = first["msg"].removeprefix("Value error, ")
+    where = "".join(f"{part}: " for part in first["loc"] if isinstance(part, str) and part != "axes")
+    if first["type"] == "value_error":
+        return where + message
+    return f"{where}{message[:1].lower()}{message[1:]}, got {first['input']!r}"

@@ -4,8 +4,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import product
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from mqbench.errors import RequestError, explain
 from mqbench.record import FLOAT, Setting
 
 TRAINING = (
@@ -77,7 +78,7 @@ class Grid:
     def _made(self, fields: dict[str, Any]) -> Setting:
         if _is_float(fields):  # it has no backend or bits; the grid does
             fields = {name: value for name, value in fields.items() if name in OF_FLOAT}
-        setting = Setting(**fields)
+        setting = _setting(fields)
         changes: dict[str, Any] = {}
         for override in self.overrides:
             if matches(setting, override.where):
@@ -88,7 +89,7 @@ class Grid:
             return setting
         if _LENGTHS & set(changes):
             fields = {name: value for name, value in fields.items() if name not in _LENGTHS}
-        return Setting(**{**fields, **changes})
+        return _setting({**fields, **changes})
 
     def _excludes(self, setting: Setting) -> bool:
         return any(matches(setting, partial) for partial in self.exclude)
@@ -113,6 +114,13 @@ class Settings:
         """A few settings that between them have every value of every axis."""
         for grid in self.grids:
             yield from grid.examples()
+
+
+def _setting(fields: Mapping[str, Any]) -> Setting:
+    try:
+        return Setting(**fields)
+    except ValidationError as error:
+        raise RequestError(explain(error)) from None
 
 
 def matches(setting: Setting, partial: Axes) -> bool:

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
-from mqbench.errors import RequestError, UnknownNameError
+from mqbench.errors import RequestError, UnknownNameError, explain
 from mqbench.grid import OF_FLOAT, Grid, Override, Settings, quantizes
 from mqbench.record import Setting
 
@@ -130,6 +130,8 @@ class Study(BaseModel):
             raise ValueError("exclude: an empty table leaves out everything; give the axes that it is about")
         self._check_float()
         self._check_overrides()
+        for _ in self.settings().examples():
+            pass  # each can be made
         if next(iter(self.settings()), None) is None:
             raise ValueError("exclude: nothing of the study is left; leave out less")
         return self
@@ -174,7 +176,8 @@ class Study(BaseModel):
         """The study with other values on some axes, which no override then changes.
 
         An included grid that has such an axis of its own keeps those of its values that are asked for, and is left
-        out if there are none: what is asked for by name is all that there is. What is left of the study that only
+        out if there are none, or if its own values cannot go with what is asked for: what is asked for by name is all
+        that there is. What is left of the study that only
         quantized networks take is dropped if there are none any more.
 
         Raises:
@@ -185,7 +188,7 @@ class Study(BaseModel):
         both = (
             {n: tuple(v for v in more[n] if v in new.get(n, more[n])) for n in more} for more in self.include
         )
-        include = tuple(more for more in both if all(more.values()))
+        include = tuple(more for more in both if all(more.values()) and _can_be(merged, more))
         if not quantizes(merged) and not any(quantizes({**merged, **more}) for more in include):
             merged = {name: values for name, values in merged.items() if name in OF_FLOAT or name in new}
         fields = {name: getattr(self, name) for name in Study.model_fields}
@@ -199,6 +202,18 @@ class Study(BaseModel):
             return Study(**{**fields, "axes": merged})
         except ValidationError as error:
             raise RequestError(explain(error)) from None
+
+
+def _can_be(axes: Axes, more: Axes) -> bool:
+    """Whether the values that a grid is included with can go with the others, if these can go without it."""
+    return not _is_refused({**axes, **more}) or _is_refused(axes)
+
+
+def _is_refused(axes: Axes) -> bool:
+    try:
+        return not list(Grid(axes).examples())
+    except RequestError:
+        return True
 
 
 def names() -> list[str]:
@@ -238,13 +253,3 @@ def load_study(name: str | Path) -> Study:
 
 
 _OWN = set(Study.model_fields) - {"axes"}
-
-
-def explain(error: ValidationError) -> str:
-    """One sentence on the first thing that is wrong."""
-    first = error.errors()[0]
-    message = first["msg"].removeprefix("Value error, ")
-    where = "".join(f"{part}: " for part in first["loc"] if isinstance(part, str) and part != "axes")
-    if first["type"] == "value_error":
-        return where + message
-    return f"{where}{message[:1].lower()}{message[1:]}, got {first['input']!r}"

@@ -8,9 +8,9 @@ from cyclopts import Parameter
 from pydantic import ValidationError
 
 from mqbench.commands._options import Count, Pairs, Whole, pairs
-from mqbench.errors import RequestError
+from mqbench.errors import RequestError, explain
 from mqbench.record import Setting
-from mqbench.study import Study, explain
+from mqbench.study import Study
 
 
 @Parameter(name="*")

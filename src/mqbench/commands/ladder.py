@@ -15,12 +15,11 @@ from rich.table import Table
 from mqbench import catalog, metrics
 from mqbench.commands._options import Count, Files, Flag, Json
 from mqbench.commands._print import console_of, print_json
-from mqbench.errors import IncompatibleError, RequestError
+from mqbench.errors import IncompatibleError, RequestError, explain
 from mqbench.ladder import Ladder, attribute, described
 from mqbench.ladder import ladder as make_ladder
 from mqbench.record import Record, Setting
 from mqbench.store import Store
-from mqbench.study import explain
 from mqbench.sweep import check_names, sweep
 
 Values = Annotated[tuple[str, ...], Parameter(negative=(), show_default=False)]
