@@ -9,15 +9,19 @@ import pytest
 DOCS = Path(__file__).parents[1] / "docs"
 NOTEBOOKS = sorted((DOCS / "notebooks").glob("*.md"))
 SECONDS = 600
+FAST = ("ship",)  # the others take a minute or two each, and `make docs` executes them too
 
 
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path", [pytest.param(p, id=p.stem, marks=[pytest.mark.slow] * (p.stem not in FAST)) for p in NOTEBOOKS]
+)
 def test_every_cell_runs(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("ipykernel", reason="the notebooks need pip install 'mqbench[docs]'")
     reading = pytest.importorskip("myst_nb.core.read")
     executing = pytest.importorskip("nbclient")
     # the kernel's `mqbench` is that of this interpreter and of this tree
-    monkeypatch.setenv("PATH", f"{_command(tmp_path)}{os.pathsep}{os.environ['PATH']}")
+    places = [str(_command(tmp_path)), str(Path(sys.executable).parent), os.environ["PATH"]]  # the second has `ray`
+    monkeypatch.setenv("PATH", os.pathsep.join(places))
     monkeypatch.setenv("PYTHONPATH", str(DOCS.parent / "src"))
     work = tmp_path / "work"
     work.mkdir()
