@@ -15,7 +15,12 @@ def gradients(model: Any, inner: Any) -> dict[str, torch.Tensor]:
     return {n: p.grad for n, p in inner.named_parameters() if p.grad is not None}
 
 
-CASES = [*(("tensorrt", "lsq", n) for n in range(-1, 5)), ("tvm", "pact", 4), ("snpe", "dsq", 4), ("acl", "minmax", 4)]
+CASES = [
+    *(("tensorrt", "lsq", n) for n in range(-1, 5)),
+    ("tvm", "pact", 4),
+    ("snpe", "dsq", 4),
+    ("acl", "minmax", 4),
+]
 FAST = [("tensorrt", "lsq", 2), ("tensorrt", "lsq", 4), ("acl", "minmax", 4)]
 
 

@@ -20,7 +20,11 @@ def test_every_cell_runs(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyP
     reading = pytest.importorskip("myst_nb.core.read")
     executing = pytest.importorskip("nbclient")
     # the kernel's `mqbench` is that of this interpreter and of this tree
-    places = [str(_command(tmp_path)), str(Path(sys.executable).parent), os.environ["PATH"]]  # the second has `ray`
+    places = [
+        str(_command(tmp_path)),
+        str(Path(sys.executable).parent),
+        os.environ["PATH"],
+    ]  # the second has `ray`
     monkeypatch.setenv("PATH", os.pathsep.join(places))
     monkeypatch.setenv("PYTHONPATH", str(DOCS.parent / "src"))
     work = tmp_path / "work"
