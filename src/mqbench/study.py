@@ -206,14 +206,15 @@ class Study(BaseModel):
 
 def _can_be(axes: Axes, more: Axes) -> bool:
     """Whether the values that a grid is included with can go with the others, if these can go without it."""
-    return not _is_refused({**axes, **more}) or _is_refused(axes)
+    return _can_be_made({**axes, **more}) or not _can_be_made(axes)
 
 
-def _is_refused(axes: Axes) -> bool:
+def _can_be_made(axes: Axes) -> bool:
     try:
-        return not list(Grid(axes).examples())
+        list(Grid(axes).examples())
     except RequestError:
-        return True
+        return False
+    return True
 
 
 def names() -> list[str]:

@@ -3,7 +3,7 @@
 from torch import Tensor
 
 from mqbench.deploy.agreement import Match
-from mqbench.deploy.program import Float, Layer, Move, Program
+from mqbench.deploy.program import Float, Layer, Move, Operation, Program
 
 
 class FloatEnd:
@@ -11,12 +11,11 @@ class FloatEnd:
 
     Args:
         program: the lowered network.
-        name: of a layer on integers, or of an output.
+        operation: a layer on integers, or what gives an output.
     """
 
-    def __init__(self, program: Program, name: str) -> None:
-        operation = next(op for op in program.operations if op.name == name)
-        self.name, self.kind = name, f"{operation.kind}, float output"
+    def __init__(self, program: Program, operation: Operation) -> None:
+        self.name, self.kind = operation.name, f"{operation.kind}, float output"
         self.step: Tensor | None = None  # of the layer's sum, float64
         if isinstance(operation, Layer):
             grid = program.grid(operation.inputs[0])
@@ -34,12 +33,12 @@ class FloatEnd:
 def float_ends(program: Program) -> dict[str, FloatEnd]:
     """Layers whose sums reach an output by floats alone, and outputs that floats compute; in order."""
     reached = set(program.outputs)
-    found = []
+    found: list[FloatEnd] = []
     for op in reversed(program.operations):
         if op.name not in reached or program.grid(op.name) is not None:
             continue
         if isinstance(op, (Float, Move)):
             reached.update(op.inputs)
         if isinstance(op, Layer) or op.name in program.outputs:
-            found.append(op.name)
-    return {name: FloatEnd(program, name) for name in reversed(found)}
+            found.append(FloatEnd(program, op))
+    return {end.name: end for end in reversed(found)}
