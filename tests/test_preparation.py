@@ -241,7 +241,7 @@ class Decoder(nn.Module):
 
 
 def test_what_stays_float_is_said() -> None:
-    with pytest.warns(UserWarning, match="stay in float.*conv_transpose2d"):
+    with pytest.warns(UserWarning, match=r"stay in float.*: up \(conv_transpose2d\)"):
         q = mqbench.prepare(Decoder(), images(), backend="fbgemm", algorithm="lsq")
     mqbench.calibrate(q, [images()])
     assert q(images()).shape[1] == 3

@@ -5,6 +5,8 @@ from typing import Any
 import torch
 from torch import fx, nn
 
+from mqbench.nodes import module_of
+
 aten = torch.ops.aten
 
 _CONVOLUTIONS: dict[Any, type[nn.Module]] = {
@@ -142,8 +144,7 @@ class Lift:
 
     def _dropout(self, node: fx.Node) -> None:
         x, p, *_ = node.args
-        stack = list((node.meta.get("nn_module_stack") or {}).values())
-        path = stack[-1][0] if stack else ""
+        path = module_of(node)[0]
         original = self._original(path)
         kind = _DROPOUTS[node.target]
         if original is None or "dropout" not in type(original).__name__.lower():

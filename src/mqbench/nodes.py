@@ -23,14 +23,29 @@ def is_vector(node: fx.Node) -> bool:
     return isinstance(value, Tensor) and sum(bool(size != 1) for size in value.shape) <= 1
 
 
+def module_of(node: fx.Node) -> tuple[str, str]:
+    """Path and type of the module in which a call was made; ``("", "")`` if it is not known."""
+    stack = list((node.meta.get("nn_module_stack") or {}).values())
+    return (str(stack[-1][0]), str(stack[-1][1])) if stack else ("", "")
+
+
+def function_of(node: fx.Node) -> str:
+    """``hardtanh`` of ``aten.hardtanh.default``; what has no such name has the node's."""
+    return str(node.target).split(".")[1] if "." in str(node.target) else node.name
+
+
+def label(node: fx.Node) -> str:
+    """A name for what a function call gives: where in the model it stands, and what it does."""
+    path, kind = module_of(node)
+    if path and kind.startswith("torch.nn.modules"):
+        return path
+    return f"{path}.{function_of(node)}" if path else function_of(node)
+
+
 def flat_name(node: fx.Node) -> str:
     """A name that can be a module's: of the module that computes the node, with the operation if it needs one."""
     if node.op in ("call_module", "get_attr"):
         return str(node.target).replace(".", "_")
-    stack = list((node.meta.get("nn_module_stack") or {}).values())
-    if node.op == "placeholder" or not stack:
+    if node.op == "placeholder" or module_of(node) == ("", ""):
         return node.name
-    path, kind = stack[-1]
-    operation = str(node.target).split(".")[1] if "." in str(node.target) else node.name
-    own = path and str(kind).startswith("torch.nn.modules")
-    return (path if own else f"{path}_{operation}" if path else operation).replace(".", "_")
+    return label(node).replace(".", "_")

@@ -17,7 +17,7 @@ from torch import Tensor, fx, nn
 
 from mqbench.attention import ATTENTION, can_write_out
 from mqbench.layers import BATCH_NORMS, QUANTIZABLE
-from mqbench.nodes import flat_name, is_float, is_vector, tensor_inputs
+from mqbench.nodes import flat_name, function_of, is_float, is_vector, label, tensor_inputs
 from mqbench.operations import ACTIVATIONS, ADD, CONCAT, ELEMENTWISE, MOVES, READERS, UNQUANTIZED
 
 _DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout)
@@ -130,9 +130,10 @@ class Placement:
         return node.target in MOVES or isinstance(self.module(node), _DROPOUTS)
 
     def left_float(self) -> list[str]:
-        """Names of layers that no quantizer reaches, the skipped ones aside."""
+        """Layers that no quantizer reaches, the skipped ones aside: ``up (conv_transpose2d)``."""
         whole = [n for n in self.nodes if n.target is ATTENTION and self.graph != 1 and not can_write_out(n)]
-        return [node.name for node in self.nodes if node.target in UNQUANTIZED or node in whole]
+        left = [node for node in self.nodes if node.target in UNQUANTIZED or node in whole]
+        return [f"{label(node)} ({function_of(node)})" for node in left]
 
     def attentions(self) -> list[fx.Node]:
         """Attention calls whose probabilities, between their two matrix products, are quantized."""

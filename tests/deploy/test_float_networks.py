@@ -75,6 +75,34 @@ def test_float_operations_are_those_of_torch(net: type[nn.Module], runtime: str)
         check(runtime, lower(capture(model, (x,))), x, model(x))
 
 
+class Unusual(nn.Module):
+    """What networks of others hold, and none of ours: transposed convolutions, rare activation functions."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.down = nn.Conv2d(3, 4, 3, 2)
+        self.up = nn.ConvTranspose2d(4, 6, (3, 2), (2, 3), (1, 0), (1, 1), groups=2, dilation=(1, 2))
+        self.slopes, self.slope = nn.PReLU(6), nn.PReLU()
+        self.slopes.weight.data = torch.linspace(-0.5, 0.5, 6)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.slopes(self.up(f.gelu(self.down(x), approximate="tanh")))
+        bent = torch.cat([f.mish(x), f.selu(x), f.celu(x, 0.5), f.softplus(x), self.slope(x)], 1)
+        return torch.log(1 + torch.abs(bent))
+
+
+@pytest.mark.parametrize("net", [Functions, Layers, Unusual])
+def test_float_operations_in_onnx_are_those_of_torch(net: type[nn.Module]) -> None:
+    pytest.importorskip("onnxruntime")
+    torch.manual_seed(0)
+    model, x = net().eval(), images(3)
+    program = lower(capture(model, (x,)))
+    with torch.no_grad():
+        expected = model(x)
+    got = runtimes["onnxruntime"].load(program).run(x)[program.outputs[0]]  # type: ignore[index]
+    torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize("runtime", ["litert", pytest.param("tvm", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_every_architecture_in_float(architecture: str, runtime: str) -> None:

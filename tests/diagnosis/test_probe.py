@@ -101,3 +101,27 @@ def test_the_network_is_not_changed() -> None:
 def test_other_networks_are_refused(model: Any) -> None:
     with pytest.raises(RequestError, match=r"from mqbench.prepare or mqbench.convert"):
         Probe(model)
+
+
+class Joined(nn.Module):
+    """A concat of two tensors with different numbers of channels, which only one layer reads."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.narrow, self.mix = nn.Conv2d(3, 6, 1), nn.Conv2d(6, 4, 1), nn.Conv2d(10, 5, 1)
+        self.last = nn.Conv2d(5, 4, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.relu(self.stem(x))
+        return self.last(torch.relu(self.mix(torch.cat([x, torch.relu(self.narrow(x))], 1))))
+
+
+@pytest.mark.parametrize("deployed", [False, True])
+def test_a_layer_behind_a_concat_has_the_quantizer_of_its_inputs(deployed: bool) -> None:
+    q = quantized(Joined().eval(), images())
+    probe = Probe(mqbench.convert(q) if deployed else q)
+    (shared,) = {name for name, point in probe.points.items() if len(point.nodes) == 2}
+    assert shared in next(layer.points for layer in probe.layers if layer.name == "mix")
+    assert not any(shared in layer.points for layer in probe.layers if layer.name in ("stem", "last"))
+    rows = {row["quantizer"]: row for row in mqbench.diagnose(q, [images()]).to_dicts()}
+    assert rows[shared]["channels"] == 6 + 4

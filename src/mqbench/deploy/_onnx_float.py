@@ -1,85 +1,23 @@
-"""Float operations as ONNX nodes."""
+"""Float operations of a whole tensor as ONNX nodes."""
 
 import math
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mqbench.deploy._onnx_functions import FUNCTIONS, Write, first, operand
 from mqbench.deploy._onnx_moves import argument, each
 from mqbench.deploy._patterns import even_windows
-from mqbench.deploy.program import Float, Ref
+from mqbench.deploy.program import Float
 from mqbench.errors import RequestError
 
 if TYPE_CHECKING:
     from mqbench.deploy._onnx_writer import Writer
 
-Write = Callable[["Writer", Float], None]
-
-
-def _operand(w: "Writer", op: Float, value: Any, place: int) -> str:
-    if isinstance(value, Ref):
-        return w.tensor(value.name)
-    if isinstance(value, (int, float)):
-        return w.constant(f"{op.name}.operand{place}", np.float32(value))
-    raise RequestError(f"{op.name}: {op.target} of {value!r} has no ONNX form")
-
-
-def _first(w: "Writer", op: Float) -> str:
-    return _operand(w, op, op.args[0], 0)
-
-
-def _unary(kind: str, **attributes: Any) -> Write:
-    return lambda w, op: void(w.node(kind, [_first(w, op)], op.name, **attributes))
-
-
-def void(_: object) -> None:
-    """Drop a result."""
-
-
-def _binary(kind: str) -> Write:
-    def write(w: "Writer", op: Float) -> None:
-        second = _operand(w, op, op.args[1], 1)
-        alpha = op.kwargs.get("alpha", 1)
-        if alpha != 1:
-            factor = w.constant(f"{op.name}.alpha", np.float32(alpha))
-            second = w.node("Mul", [second, factor], f"{op.name}.scaled")
-        w.node(kind, [_first(w, op), second], op.name)
-
-    return write
-
-
-def _clip(low: Any, high: Any) -> Write:
-    def write(w: "Writer", op: Float) -> None:
-        edges = [edge(op) if callable(edge) else edge for edge in (low, high)]
-        names = [
-            "" if edge is None else w.constant(f"{op.name}.edge{i}", np.float32(edge))
-            for i, edge in enumerate(edges)
-        ]
-        w.node("Clip", [_first(w, op), *names], op.name)
-
-    return write
-
-
-def _silu(w: "Writer", op: Float) -> None:
-    gate = w.node("Sigmoid", [_first(w, op)], f"{op.name}.gate")
-    w.node("Mul", [_first(w, op), gate], op.name)
-
-
-def _gelu(w: "Writer", op: Float) -> None:
-    if op.kwargs.get("approximate", "none") != "none":
-        raise RequestError(f"{op.name}: the tanh form of GELU has no ONNX form here")
-    x = _first(w, op)
-    numbers = {"root": math.sqrt(2.0), "one": 1.0, "half": 0.5}
-    root, one, half = (w.constant(f"{op.name}.{k}", np.float32(v)) for k, v in numbers.items())
-    scaled = w.node("Div", [x, root], f"{op.name}.scaled")
-    raised = w.node("Add", [w.node("Erf", [scaled], f"{op.name}.erf"), one], f"{op.name}.raised")
-    w.node("Mul", [w.node("Mul", [x, raised], f"{op.name}.twice"), half], op.name)
-
 
 def _softmax(w: "Writer", op: Float) -> None:
     rank = len(w.program.values[op.name].shape)
-    w.node("Softmax", [_first(w, op)], op.name, axis=argument(op, 1, "dim", -1) % rank)
+    w.node("Softmax", [first(w, op)], op.name, axis=argument(op, 1, "dim", -1) % rank)
 
 
 def _layer_norm(w: "Writer", op: Float) -> None:
@@ -88,8 +26,8 @@ def _layer_norm(w: "Writer", op: Float) -> None:
     shape: Any = op.args[1]
     given = [argument(op, 2, "weight"), argument(op, 3, "bias")]
     ones = w.constant(f"{op.name}.ones", np.ones(shape, dtype=np.float32)) if given[0] is None else ""
-    names = [_operand(w, op, p, 2) if p is not None else ones for p in given]
-    inputs = [_first(w, op), *(n for n in names if n)]
+    names = [operand(w, op, p, 2) if p is not None else ones for p in given]
+    inputs = [first(w, op), *(n for n in names if n)]
     w.node("LayerNormalization", inputs, op.name, axis=-len(shape), epsilon=argument(op, 4, "eps", 1e-5))
 
 
@@ -104,7 +42,7 @@ def _conv(w: "Writer", op: Float) -> None:
         pads = [t // 2 for t in totals] + [t - t // 2 for t in totals]
     else:
         pads = each(0 if padding == "valid" else padding, spatial) * 2
-    inputs = [_operand(w, op, a, i) for i, a in enumerate(op.args[:3]) if a is not None]
+    inputs = [operand(w, op, a, i) for i, a in enumerate(op.args[:3]) if a is not None]
     w.node(
         "Conv",
         inputs,
@@ -116,8 +54,23 @@ def _conv(w: "Writer", op: Float) -> None:
     )
 
 
+def _conv_transpose(w: "Writer", op: Float) -> None:
+    spatial = int(op.target.split(".")[1][len("conv_transpose")])
+    inputs = [operand(w, op, a, i) for i, a in enumerate(op.args[:3]) if a is not None]
+    w.node(
+        "ConvTranspose",
+        inputs,
+        op.name,
+        strides=each(argument(op, 3, "stride", 1), spatial),
+        pads=each(argument(op, 4, "padding", 0), spatial) * 2,
+        output_padding=each(argument(op, 5, "output_padding", 0), spatial),
+        group=argument(op, 6, "groups", 1),
+        dilations=each(argument(op, 7, "dilation", 1), spatial),
+    )
+
+
 def _linear(w: "Writer", op: Float) -> None:
-    names = [_operand(w, op, a, i) for i, a in enumerate(op.args[:3]) if a is not None]
+    names = [operand(w, op, a, i) for i, a in enumerate(op.args[:3]) if a is not None]
     if len(w.program.values[op.name].shape) == 2:
         w.node("Gemm", names, op.name, transB=1)
         return
@@ -133,9 +86,9 @@ def _batch_norm(w: "Writer", op: Float) -> None:
     ones = w.constant(f"{op.name}.ones", np.ones(channels, dtype=np.float32))
     zeros = w.constant(f"{op.name}.zeros", np.zeros(channels, dtype=np.float32))
     given = zip(op.args[1:3], (ones, zeros), strict=True)
-    affine = [default if a is None else _operand(w, op, a, 1) for a, default in given]
-    statistics = [_operand(w, op, a, 3) for a in op.args[3:5]]
-    w.node("BatchNormalization", [_first(w, op), *affine, *statistics], op.name, epsilon=op.args[7])
+    affine = [default if a is None else operand(w, op, a, 1) for a, default in given]
+    statistics = [operand(w, op, a, 3) for a in op.args[3:5]]
+    w.node("BatchNormalization", [first(w, op), *affine, *statistics], op.name, epsilon=op.args[7])
 
 
 def _mean(w: "Writer", op: Float) -> None:
@@ -143,24 +96,24 @@ def _mean(w: "Writer", op: Float) -> None:
     axes = [axis % rank for axis in each(argument(op, 1, "dim"), 1)]
     keep = int(argument(op, 2, "keepdim", False))
     if w.opset < 18:
-        w.node("ReduceMean", [_first(w, op)], op.name, axes=axes, keepdims=keep)
+        w.node("ReduceMean", [first(w, op)], op.name, axes=axes, keepdims=keep)
         return
     listed = w.constant(f"{op.name}.axes", np.asarray(axes, dtype=np.int64))
-    w.node("ReduceMean", [_first(w, op), listed], op.name, keepdims=keep)
+    w.node("ReduceMean", [first(w, op), listed], op.name, keepdims=keep)
 
 
 def _adaptive(w: "Writer", op: Float) -> None:
     sizes = [int(n or 0) for n in w.program.values[op.inputs[0]].shape[2:]]
     windows = even_windows(sizes, wanted := each(argument(op, 1, "output_size"), len(sizes)))
     if all(n == 1 for n in wanted):
-        w.node("GlobalAveragePool", [_first(w, op)], op.name)
+        w.node("GlobalAveragePool", [first(w, op)], op.name)
         return
     if windows is None:
         raise RequestError(
             f"{op.name}: adaptive pooling of {tuple(sizes)} to {tuple(wanted)} has overlapping windows, for which "
             "there is no ONNX form"
         )
-    w.node("AveragePool", [_first(w, op)], op.name, kernel_shape=windows, strides=windows)
+    w.node("AveragePool", [first(w, op)], op.name, kernel_shape=windows, strides=windows)
 
 
 def _avg_pool(w: "Writer", op: Float) -> None:
@@ -168,7 +121,7 @@ def _avg_pool(w: "Writer", op: Float) -> None:
     kernel, padding = each(op.args[1], spatial), each(argument(op, 3, "padding", 0), spatial)
     w.node(
         "AveragePool",
-        [_first(w, op)],
+        [first(w, op)],
         op.name,
         kernel_shape=kernel,
         strides=each(argument(op, 2, "stride") or kernel, spatial),
@@ -181,13 +134,13 @@ def _avg_pool(w: "Writer", op: Float) -> None:
 def _cat(w: "Writer", op: Float) -> None:
     parts: Any = op.args[0]
     rank = len(w.program.values[op.name].shape)
-    w.node("Concat", [_operand(w, op, a, 0) for a in parts], op.name, axis=argument(op, 1, "dim", 0) % rank)
+    w.node("Concat", [operand(w, op, a, 0) for a in parts], op.name, axis=argument(op, 1, "dim", 0) % rank)
 
 
 def _attention(w: "Writer", op: Float) -> None:
     if argument(op, 3, "attn_mask") is not None or argument(op, 5, "is_causal", False):
         raise RequestError(f"{op.name}: attention with a mask has no ONNX form here")
-    q, k, v = (_operand(w, op, a, i) for i, a in enumerate(op.args[:3]))
+    q, k, v = (operand(w, op, a, i) for i, a in enumerate(op.args[:3]))
     query: Any = op.args[0]
     shape = w.program.values[query.name].shape
     order = [*range(len(shape) - 2), len(shape) - 1, len(shape) - 2]
@@ -199,54 +152,25 @@ def _attention(w: "Writer", op: Float) -> None:
     w.node("MatMul", [weights, v], op.name)
 
 
-FLOATS: dict[str, Write] = {
+FLOATS: dict[str, Write] = FUNCTIONS | {
     "_softmax": _softmax,
     "adaptive_avg_pool1d": _adaptive,
     "adaptive_avg_pool2d": _adaptive,
     "adaptive_avg_pool3d": _adaptive,
-    "add": _binary("Add"),
     "avg_pool1d": _avg_pool,
     "avg_pool2d": _avg_pool,
     "avg_pool3d": _avg_pool,
     "batch_norm": _batch_norm,
-    "bmm": _binary("MatMul"),
     "cat": _cat,
-    "clamp": _clip(lambda op: argument(op, 1, "min"), lambda op: argument(op, 2, "max")),
-    "clamp_max": _clip(None, lambda op: argument(op, 1, "max")),
-    "clamp_min": _clip(lambda op: argument(op, 1, "min"), None),
     "conv1d": _conv,
     "conv2d": _conv,
     "conv3d": _conv,
-    "div": _binary("Div"),
-    "elu": _unary("Elu"),
-    "erf": _unary("Erf"),
-    "exp": _unary("Exp"),
-    "gelu": _gelu,
-    "hardsigmoid": _unary("HardSigmoid", alpha=1 / 6, beta=0.5),
-    "hardswish": _unary("HardSwish"),
-    "hardtanh": _clip(
-        lambda op: argument(op, 1, "min_val", -1.0), lambda op: argument(op, 2, "max_val", 1.0)
-    ),
+    "conv_transpose1d": _conv_transpose,
+    "conv_transpose2d": _conv_transpose,
+    "conv_transpose3d": _conv_transpose,
     "layer_norm": _layer_norm,
-    "leaky_relu": lambda w, op: void(
-        w.node("LeakyRelu", [_first(w, op)], op.name, alpha=argument(op, 1, "negative_slope", 0.01))
-    ),
     "linear": _linear,
-    "matmul": _binary("MatMul"),
     "mean": _mean,
-    "mul": _binary("Mul"),
-    "neg": _unary("Neg"),
-    "pow": _binary("Pow"),
-    "relu": _unary("Relu"),
-    "relu6": _clip(0.0, 6.0),
-    "rsqrt": lambda w, op: void(
-        w.node("Reciprocal", [w.node("Sqrt", [_first(w, op)], f"{op.name}.root")], op.name)
-    ),
     "scaled_dot_product_attention": _attention,
-    "sigmoid": _unary("Sigmoid"),
-    "silu": _silu,
     "softmax": _softmax,
-    "sqrt": _unary("Sqrt"),
-    "sub": _binary("Sub"),
-    "tanh": _unary("Tanh"),
 }

@@ -21,16 +21,6 @@ def name_of(node: fx.Node) -> str:
     return str(node.target).split(".")[1] if str(node.target).startswith("aten.") else ""
 
 
-def label(node: fx.Node) -> str:
-    """A name for what a function call gives: where in the model it stands, and what it does."""
-    stack = list((node.meta.get("nn_module_stack") or {}).values())
-    path, kind = stack[-1] if stack else ("", "")
-    operation = name_of(node) or node.name
-    if path and str(kind).startswith("torch.nn.modules"):
-        return str(path)
-    return f"{path}.{operation}" if path else operation
-
-
 def argument(node: fx.Node, place: int, name: str, default: Any = None) -> Any:
     """An argument by position or by name."""
     return node.args[place] if len(node.args) > place else node.kwargs.get(name, default)

@@ -31,6 +31,7 @@ from mqbench.deploy.program import (
 )
 from mqbench.errors import RequestError
 from mqbench.layers import BATCH_NORMS, QUANTIZABLE, DeployedLayer
+from mqbench.nodes import label
 from mqbench.operations import ADD, CONCAT, MATMUL, MOVES, MULTIPLY, POOL
 from mqbench.plan import Plan
 
@@ -202,11 +203,11 @@ class _Lowering:
         elif on_integers and self._folds_into_layers(node):
             self.folded_pads.add(node)
         elif on_integers and node.target in MOVES and patterns.pads_zero(node):
-            self.out.move(node, node.all_input_nodes[0], patterns.label(node))
+            self.out.move(node, node.all_input_nodes[0], label(node))
         elif on_integers and node.target in CONCAT and self._one_grid(tensors, node):
             self._concat(node, tensors)
         elif not (on_integers and self._combine(node, tensors)):
-            self.out.float(node, str(node.target), node.args, dict(node.kwargs), patterns.label(node))
+            self.out.float(node, str(node.target), node.args, dict(node.kwargs), label(node))
 
     def _folds_into_layers(self, node: fx.Node) -> bool:
         extra = patterns.spatial_zero_pad(node)
@@ -227,7 +228,7 @@ class _Lowering:
         axis = axis % node.meta["val"].dim()
         names = tuple(self.out.name(n) for n in parts)
         grid = self.out.grid(tensors[0])
-        self.out.emit(Concat(name=self.out.unique(patterns.label(node)), inputs=names, axis=axis), node, grid)
+        self.out.emit(Concat(name=self.out.unique(label(node)), inputs=names, axis=axis), node, grid)
 
     def _combine(self, node: fx.Node, tensors: list[fx.Node]) -> bool:
         """Emit an integer operation that requantizes, if the node is one and ends in a quantizer."""
@@ -238,9 +239,7 @@ class _Lowering:
         inputs = tuple(self.out.name(n) for n in tensors)
         if len(tensors) == 1 and node.target not in POOL:
             inputs *= 2  # x + x
-        operation = make(
-            name=self.out.unique(patterns.label(node)), inputs=inputs, clip=end[2], bounds=end[3]
-        )
+        operation = make(name=self.out.unique(label(node)), inputs=inputs, clip=end[2], bounds=end[3])
         self.out.emit(operation, node, end[1])
         self.out.alias(end[0], node)
         return True

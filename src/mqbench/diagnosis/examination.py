@@ -120,7 +120,7 @@ class _OfQuantizer:
                 self.accumulated.add(real[node.args[0]], found[node])  # type: ignore[index]
             elif not first or self.tally.count:
                 return  # a weight is the same in each batch and call
-            self.tally.add(x)
+            self.tally.add(x, node)
         if first and isinstance(self.point.module, DeployedLayer):
             self.tally.add_integers(self.point.module)
 

@@ -13,6 +13,7 @@ from mqbench.attention import QuantizedAttention
 from mqbench.conversion import DeployedQuantizer
 from mqbench.errors import RequestError
 from mqbench.layers import DeployedLayer, QuantizedLayer
+from mqbench.operations import CONCAT
 from mqbench.quantizer import FakeQuantize, Role
 from mqbench.scheme import QuantScheme
 
@@ -29,7 +30,8 @@ class Point:
         role: weight or activation.
         module: the quantizer; a converted layer for its weight, which is integers already.
         nodes: the calls that change when it is taken out.
-        layer: path of the layer whose weight it is, or of the first that reads what it quantizes.
+        layer: path of the layer whose weight it is, or of the first that reads what it quantizes,
+            through moves and concats.
     """
 
     name: str
@@ -205,33 +207,35 @@ class Probe:
                 yield Point(name=path, role="activation", module=module, nodes=tuple(nodes), layer=first)
 
     def _readers(self, node: fx.Node) -> Iterator[str]:
-        """Layers that read what a quantizer gives, through operations that only move or select values."""
+        """Layers that read what a quantizer gives, through operations that only move, select or join values."""
         for reader in node.users:
             module = self._modules.get(str(reader.target)) if reader.op == "call_module" else None
             if isinstance(module, QuantizedLayer | DeployedLayer):
                 yield str(reader.target)
-            elif not isinstance(module, Quantizer) and len(reader.all_input_nodes) == 1:
+            elif not isinstance(module, Quantizer) and _hands_on(reader):
                 yield from self._readers(reader)
 
     def _find_layers(self) -> Iterator[LayerPoints]:
         for point in self.points.values():
             if point.role != "weight":
                 continue
-            feeding = self._feeding(point.nodes[0])
-            names = [*([point.name] if point.removable else []), *([feeding] if feeding else [])]
+            entering: Any = point.nodes[0].args[0]
+            names = [*([point.name] if point.removable else []), *self._feeding(entering)]
             assert point.layer is not None
-            yield LayerPoints(name=point.layer, node=point.nodes[0], points=tuple(names))
+            yield LayerPoints(name=point.layer, node=point.nodes[0], points=tuple(dict.fromkeys(names)))
 
-    def _feeding(self, node: fx.Node) -> str | None:
-        """The quantizer whose values enter a layer."""
-        source: Any = node.args[0]
-        while source.op not in ("placeholder", "get_attr"):
-            if source.op == "call_module" and isinstance(self._modules[str(source.target)], Quantizer):
-                return str(source.target)
-            if len(source.all_input_nodes) != 1:
-                return None
-            source = source.all_input_nodes[0]
-        return None
+    def _feeding(self, source: fx.Node) -> Iterator[str]:
+        """The quantizers whose values a node hands on: one, or those of a concat's inputs (which mostly share one)."""
+        if source.op == "call_module" and isinstance(self._modules[str(source.target)], Quantizer):
+            yield str(source.target)
+        elif _hands_on(source):
+            for node in source.all_input_nodes:
+                yield from self._feeding(node)
+
+
+def _hands_on(node: fx.Node) -> bool:
+    """The node computes nothing from two tensors: it has one, or it joins several."""
+    return len(node.all_input_nodes) == 1 or node.target in CONCAT
 
 
 class _Overlay:

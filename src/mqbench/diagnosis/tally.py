@@ -60,12 +60,12 @@ class Tally:
         self.likeness = Likeness()
         self.clip_noise = 0.0
         self.count = self.clipped = 0
-        self.channel_peak: Tensor | None = None
+        self.channel_peaks: dict[object, Tensor] = {}  # of each tensor: those of a concat differ in channels
         self.levels: Tensor | None = None
 
     @torch.no_grad()
-    def add(self, x: Tensor) -> None:
-        """Take one more tensor that the quantizer is given."""
+    def add(self, x: Tensor, tensor: object = None) -> None:
+        """Take one more batch of a tensor that the quantizer is given; ``tensor`` says which, if it has several."""
         module: Any = self.point.module
         x = at_least_float(x)
         y, q = module(x), module.quantize(x)
@@ -76,17 +76,17 @@ class Tally:
         self.clip_noise += float(((y - reference) * outside).double().square().sum())
         self.count += x.numel()
         self.clipped += int(outside.sum())
-        self._see(y, q)
+        self._see(y, q, tensor)
 
     def add_integers(self, layer: DeployedLayer) -> None:
         """Take the weight of a converted layer, which is known as integers only."""
         self.count += layer.weight_integers.numel()
-        self._see(layer.weight, layer.weight_integers.to(torch.int32))
+        self._see(layer.weight, layer.weight_integers.to(torch.int32), None)
 
     def row(self) -> dict[str, Any]:
         """The statistics, by the names of `diagnose`'s columns."""
         assert self.levels is not None
-        assert self.channel_peak is not None
+        peaks = torch.cat(list(self.channel_peaks.values()))
         known = self.point.removable and self.count > 0
         used = self.levels.nonzero().flatten()
         share = self.levels[used].double() / self.levels.sum()
@@ -98,18 +98,19 @@ class Tally:
             "clipping_noise_percent": 100 * self.clip_noise / noise if known and noise else None,
             "range_used_percent": 100 * float(used[-1] - used[0]) / (len(self.levels) - 1),
             "effective_bits": float(-(share * share.log2()).sum()) + 0.0,
-            "channels": len(self.channel_peak),
-            "dead_channels": int((self.channel_peak == 0).sum()),
-            "channel_spread": _spread(self.channel_peak),
+            "channels": len(peaks),
+            "dead_channels": int((peaks == 0).sum()),
+            "channel_spread": _spread(peaks),
         }
 
-    def _see(self, y: Tensor, q: Tensor) -> None:
+    def _see(self, y: Tensor, q: Tensor, tensor: object) -> None:
         if y.dim() > 1:
             axis = 0 if self.point.role == "weight" else (-1 if y.dim() == 3 else 1)
             peak = y.abs().movedim(axis, 0).flatten(1).amax(1)
         else:
             peak = y.abs()
-        self.channel_peak = peak if self.channel_peak is None else torch.maximum(self.channel_peak, peak)
+        before = self.channel_peaks.get(tensor)
+        self.channel_peaks[tensor] = peak if before is None else torch.maximum(before, peak)
         low, high = _integers(self.point.module)
         counts = torch.bincount((q - low).flatten().long(), minlength=high - low + 1).cpu()
         self.levels = counts if self.levels is None else self.levels + counts
