@@ -4,6 +4,7 @@ import errno
 import os
 import signal
 import sys
+import warnings
 from collections.abc import Sequence
 from contextlib import suppress
 from importlib import import_module
@@ -46,7 +47,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="replace")  # a table has signs that not every encoding has
     try:
-        with told_to_end():
+        with told_to_end(), warnings.catch_warnings():
+            warnings.showwarning = _Warnings().show
             code = app(argv, print_error=False, exit_on_error=False, result_action="return_value")
             sys.stdout.flush()
             return code or 0
@@ -71,6 +73,20 @@ def main(argv: Sequence[str] | None = None) -> int:
         _abandon_output()
         where = error.filename or "standard output, or a temporary file"
         return _refuse(f"cannot write {where}: {error.strerror}")
+
+
+class _Warnings:
+    """What a command is warned of: a sentence, once, without the place in the code that says it."""
+
+    def __init__(self) -> None:
+        self._said: set[str] = set()
+
+    def show(self, message: object, *place: object, **more: object) -> None:
+        """In place of `warnings.showwarning`."""
+        sentence = " ".join(str(message).split())
+        if sentence not in self._said:
+            self._said.add(sentence)
+            print("mqbench: warning:", sentence, file=sys.stderr)
 
 
 def _abandon_output() -> None:
