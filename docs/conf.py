@@ -1,11 +1,13 @@
 """Sphinx: `make docs` builds the site from these pages, the commands' own help and the docstrings."""
 
 import inspect
+import re
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import mqbench
-from mqbench.cli import app
+from mqbench.cli import ABOUT_ALL, app, examples
 
 project = "mqbench"
 version = release = mqbench.__version__
@@ -41,8 +43,14 @@ def write_reference() -> None:
     """The pages that are made from the package itself."""
     REFERENCE.mkdir(exist_ok=True)
     text = app.generate_docs(output_format="markdown", recursive=True, heading_level=1)
-    _write(REFERENCE / "commands.md", "# Commands\n\n" + text.partition("\n")[2].lstrip())
+    text = re.sub(r"(?m)^## mqbench (\w+)\n\n(?s:.*?```\n)", _with_examples, text.partition("\n")[2].lstrip())
+    _write(REFERENCE / "commands.md", f"# Commands\n\n{ABOUT_ALL}\n\n{text}")
     _write(REFERENCE / "python.rst", _python())
+
+
+def _with_examples(heading: re.Match[str]) -> str:
+    commands: Any = import_module("mqbench.commands")
+    return f"{heading[0]}\nFor example:\n\n```\n{inspect.cleandoc(examples(commands[heading[1]]))}\n```\n"
 
 
 def _python() -> str:

@@ -41,35 +41,35 @@ class Axes:
     """Every option takes several values: ``--seeds 0,1`` or ``--seeds 0 --seeds 1``.
 
     Args:
-        architecture: Architectures; see `mqbench list`.
-        dataset: Datasets.
-        algorithm: Algorithms; float is the network without quantization.
-        backend: Inference libraries, or academic.
-        bits: Bits of weights and activations; w4a8 for a pair.
-        seeds: Seeds, one run each.
-        first_last_bits: Bits of the first and last layer.
-        bn_folding: Strategies, -1 to 4.
-        graph: Placements of the quantizers, 1 to 3.
+        architecture: Names of `mqbench list architectures`, timm/NAME, torchvision/NAME or module:factory.
+        dataset: Names of `mqbench list datasets`, folder:PATH or hub:OWNER/NAME.
+        algorithm: Names of `mqbench list algorithms`; float is the network without quantization.
+        backend: Names of `mqbench list backends`: inference libraries, or academic.
+        bits: Bits of weights and activations, 2 to 16; w4a8 for a pair; 4 if not given.
+        seeds: Seeds, one run each; 0 if not given.
+        first_last_bits: Bits of the first and last layer; 8 if not given.
+        bn_folding: Strategies of folding batch norms, -1 (none) to 4; the backend's if not given.
+        graph: Placements of the quantizers, 1 to 3; the backend's if not given.
         granularity: Of the weights, per_tensor or per_channel; this and the next five replace the backend's.
         symmetric_weights: Whether weights have no zero point; true or false.
         symmetric_activations: Whether activations have none.
         power_of_two: Whether scales are powers of two.
         adaptive_sign: Whether activations are unsigned where the data has no negative value.
         shared_concat: Whether the inputs of a concat share one quantizer.
-        weight_calibration: Observers of weights.
-        activation_calibration: Observers of activations.
-        calibration_images: Training images that set the quantizers' parameters.
-        bn_calibration: Training images for batch-norm calibration; 0 for none.
-        bias_correction: Training images for bias correction; 0 for none.
+        weight_calibration: Observers of weights, of `mqbench list observers`; the algorithm's own if not given.
+        activation_calibration: Observers of activations, likewise.
+        calibration_images: Training images that set the quantizers' parameters; the recipe's 1024 if not given.
+        bn_calibration: Training images for batch-norm calibration; 0, which is the default, for none.
+        bias_correction: Training images for bias correction; 0, which is the default, for none.
         sync_bn: Batch statistics over all processes; false is the paper's 4*.
         quantizer_weight_decay: L2 on scales and clipping thresholds, instead of that of the weights.
-        epochs: Instead of the recipe's, as are the next five.
+        epochs: Passes over the training images, in place of the recipe's, as are the next five; 0 is calibration alone.
         steps: Optimizer steps in all, in place of epochs.
-        learning_rate: Of the optimizer.
-        weight_decay: Of the optimizer.
-        batch_size: Of one device and step.
+        learning_rate: Its peak.
+        weight_decay: L2.
+        batch_size: Images of one device and step.
         global_batch: Images of an optimizer step.
-        weights: Of the float network: timm, file:PATH or package:NAME, or ordered: and one of them.
+        weights: Of the float network: timm, file:PATH or package:NAME, or ordered: and one of the last two.
         tool: Who quantizes: mqbench, or other toolkits; see `mqbench list tools`.
         float_seed: Seeds of the float network.
         float_epochs: Epochs of the float network, where it is trained.

@@ -1,6 +1,7 @@
 """The command line: find the commands, call one, say what went wrong."""
 
 import errno
+import inspect
 import os
 import signal
 import sys
@@ -17,19 +18,36 @@ import mqbench
 from mqbench.ending import Ended, told_to_end
 from mqbench.errors import MQBenchError, RunFailedError
 
+ABOUT_ALL = """\
+Exit codes: 0 done; 1 a run failed, or an artifact missed its bar; 2 the request
+cannot be carried out; 130 interrupted; 143 or 129 ended by SIGTERM or SIGHUP.
+Environment: MQBENCH_DATA is the folder of the datasets, MQBENCH_CACHE that of
+decoded images (~/.cache/mqbench without it)."""
+
+
+def examples(command: object) -> str:
+    """Calls of a command, a line each, as its docstring has them."""
+    return (inspect.getdoc(command) or "").partition("Examples:\n")[2]
+
+
 app = App(
     name="mqbench",
     help="A reproducible and deployable benchmark for neural-network quantization.",
+    help_epilogue=ABOUT_ALL,
     help_format="plaintext",  # the default loads a markdown parser for every --help
     version=mqbench.__version__,
     suppress_keyboard_interrupt=False,
 )
 _commands: Any = import_module("mqbench.commands")
 for _name in _commands:
-    app.command(_commands[_name], name=_name)
+    app.command(_commands[_name], name=_name, help_epilogue="Examples:\n" + examples(_commands[_name]))
 
 
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def _help_of(error: CycloptsError) -> str:
+    return " ".join(("mqbench", *(error.command_chain or ()), "--help"))
 
 
 def _refuse(sentence: str, code: int = 2) -> int:
@@ -54,9 +72,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             return code or 0
     except UnusedCliTokensError as error:
         unused = " ".join(error.unused_tokens or ())
-        return _refuse(f"unexpected argument {unused!r}; see mqbench --help")
+        return _refuse(f"unexpected argument {unused!r}; see {_help_of(error)}")
     except CycloptsError as error:
-        return _refuse(f"{str(error).rstrip('.')}; see mqbench --help")
+        return _refuse(f"{str(error).rstrip('.')}; see {_help_of(error)}")
     except RunFailedError as error:
         return _refuse(str(error), 1)
     except MQBenchError as error:

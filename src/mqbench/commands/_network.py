@@ -19,12 +19,12 @@ class NetworkOptions:
     """Which network is quantized, and how.
 
     Args:
-        backend: The inference library.
-        dataset: Of calibration, training and test; without it --data is a folder of images itself.
-        data: Folder of the datasets.
-        weights: Of the float network: timm, file:PATH or package:NAME; without it, it is trained here.
-        algorithm: ptq if nothing is trained, else lsq.
-        bits: Of weights and activations; w4a8 for a pair.
+        backend: The inference library; see `mqbench list backends`.
+        dataset: See `mqbench list datasets`; folder:PATH; hub:OWNER/NAME. Without it --data is a folder of images.
+        data: Folder of the datasets; MQBENCH_DATA if not given.
+        weights: Of the float network: timm, file:PATH or package:NAME, or ordered: and one of the last two.
+        algorithm: See `mqbench list algorithms`; if not given, ptq without training, else lsq.
+        bits: Of weights and activations, 2 to 8; w4a8 for a pair.
         epochs: Of quantization-aware training; 0, which is the default, is post-training quantization.
         steps: Of training in all, in place of epochs.
         learning_rate: Of training, with the next three in place of the recipe's.
@@ -32,13 +32,13 @@ class NetworkOptions:
         batch_size: Images of one device and step.
         global_batch: Images of an optimizer step.
         first_last_bits: Bits of the first and last layer.
-        layer_bits: Bits of single layers, such as layer4.0.conv1=8.
-        skip: Layers that stay float.
+        layer_bits: Bits of a single layer's weight and input, such as layer4.0.conv1=8; may be given several times.
+        skip: Name of a layer that stays float; may be given several times.
         bn_folding: Strategy, -1 to 4; the backend's if not given.
         graph: Placement of the quantizers, 1 to 3; the backend's if not given.
-        weight_calibration: Observer of weights.
-        activation_calibration: Observer of activations.
-        calibration_images: Training images that set the quantizers' parameters.
+        weight_calibration: Observer of weights; the algorithm's own if not given. See `mqbench list observers`.
+        activation_calibration: Observer of activations, likewise.
+        calibration_images: Training images that set the quantizers' parameters; the recipe's 1024 if not given.
         bn_calibration: Training images that renew the batch norms' statistics afterwards; 0 for none.
         bias_correction: Training images that take out the channels' mean errors instead; 0 for none.
         seed: Of the run.

@@ -33,7 +33,7 @@ class ComputeOptions:
         compile: Compile the network; worth it for runs of minutes.
         channels_last: Images and weights in NHWC order.
         threads: CPU threads of each process.
-        workers: Processes that decode images, where they stream.
+        workers: Processes that decode images, where they stream; 1 beside a CPU, up to 8 for a GPU, if not given.
         checkpoint_minutes: Time between checkpoints; there is one at the end of each epoch too.
         monitor_steps: Steps between two looks at accuracies and ranges.
         tensorboard: Folder that takes TensorBoard's event files.

@@ -32,6 +32,10 @@ def compare(
 ) -> int:
     """Compare the algorithms of a study from its records: wins, means, paired tests, rank stability.
 
+    The options from --architecture to --float-batch are the axes of a study:
+    several values, separated by commas, in place of its own. Without a study
+    they make one; of a single option not given, its default counts.
+
     Args:
         study: A study that ships, or a TOML file; without it and without axes, the default study.
         axes: In place of the study's.
@@ -40,6 +44,11 @@ def compare(
         store: Folder or URL of the records.
         load: Python files that add algorithms, observers and so on.
         as_json: Print JSON.
+
+    Examples:
+        mqbench compare
+        mqbench compare --algorithm lsq,pact --backend academic,tvm --bits 4 --seeds 0,1 --over seeds
+        mqbench compare --paper 7
     """
     for path in load:
         catalog.load(path)

@@ -33,16 +33,23 @@ def diagnose(
 ) -> int:
     """Quantize a network and find out what each layer and each quantizer costs it, worst first.
 
+    A network of your own is module:factory: a function or class of a Python file,
+    here or on PYTHONPATH, that makes it; it may take num_classes and in_chans.
+
     Args:
-        model: An architecture; see `mqbench list architectures`.
+        model: A name of `mqbench list architectures`, timm/NAME, torchvision/NAME or module:factory.
         network: How it is quantized.
         output: Folder of the page and of the tables as parquet; it must not exist, or be empty.
         images: Test images that statistics are of.
         sensitivity_images: Test images for accuracy with only one layer quantized, or all but it; 0: none.
         compute: Of the training.
-        load: Python files that add algorithms, architectures and so on.
+        load: Python files that add algorithms, architectures and so on; may be given several times.
         quiet: Print nothing but what is asked for.
         as_json: Print everything as JSON.
+
+    Examples:
+        mqbench diagnose my_nets:net --weights file:net.pt --data IMAGES --backend fbgemm --bits 4 -o diagnosis
+        mqbench diagnose timm/resnet18 --weights timm --data IMAGES --backend snpe --sensitivity-images 0
     """
     for path in load:
         catalog.load(path)

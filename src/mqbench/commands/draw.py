@@ -27,14 +27,17 @@ def draw(
     """Draw figures of records, such as curves or ranges, or what algorithms do to a number; SVG files.
 
     Args:
-        what: Figures (activations, curves, initialisation, ladders, means, ranges, spread), or algorithms, whose
-            forward map and gradient are drawn; all algorithms if nothing is given.
+        what: Names of `mqbench list figures`, or algorithms, whose map and gradient are drawn; all of these if none.
         output: Folder of the pictures.
         store: Folder or URL of the records, for figures.
         where: Only those records, an SQL condition on the columns: "algorithm == 'lsq' and bits == 4".
         bits: Of the drawn quantizers of algorithms, where these allow it.
         load: Python files that add figures or algorithms.
         as_json: Print JSON.
+
+    Examples:
+        mqbench draw lsq pact
+        mqbench draw curves ranges --where "algorithm == 'lsq'" -o pictures
     """
     for path in load:
         catalog.load(path)
@@ -49,7 +52,7 @@ def draw(
     if as_json:
         print_json([str(path) for path in paths])
     else:
-        print(f"{len(paths)} pictures in {output}/")
+        print(f"{output}/: {', '.join(path.name for path in paths)}")
     return 0
 
 

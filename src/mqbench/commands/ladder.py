@@ -61,10 +61,14 @@ def ladder(
         plan: Print the settings instead of running them.
         store: Folder or URL of the records.
         jobs: Runs at a time.
-        data: Folder of the datasets.
+        data: Folder of the datasets; MQBENCH_DATA if not given.
         executor: Where runs are made.
         load: Python files that add algorithms and so on.
         as_json: Print JSON.
+
+    Examples:
+        mqbench ladder --from academic --to tvm
+        mqbench ladder --from academic:graph=2 --to snpe --algorithm ptq --bits 3 --setting epochs=0 --orders 1
     """
     for path in load:
         catalog.load(path)

@@ -50,6 +50,10 @@ def latency(
         cpu: Print CPU times, which a busy machine leaves alone, in place of wall times.
         show: Print what the store has, and measure nothing.
         as_json: Print JSON.
+
+    Examples:
+        mqbench latency resnet18 --runtime onnxruntime,openvino --batch-size 1
+        mqbench latency --show
     """
     records = Store(store)
     if show:

@@ -34,11 +34,19 @@ KINDS = {
 def list_(kind: str | None = None, /, *, load: Files = (), as_json: Json = False) -> int:
     """Print what there is, with one line each.
 
+    Kinds: algorithms, backends, observers, architectures, datasets, foldings,
+    executors, tools, runtimes, forms, exporters, figures (of mqbench draw),
+    pages (of mqbench report), studies.
+
     Args:
-        kind: algorithms, backends, observers, architectures, datasets, foldings, executors, tools, runtimes,
-            forms, exporters, figures (of mqbench draw), pages (of mqbench report) or studies.
+        kind: One of these; all of them if not given.
         load: Python files that add algorithms, observers and so on.
         as_json: Print JSON.
+
+    Examples:
+        mqbench list
+        mqbench list backends
+        mqbench list algorithms --load my_algorithm.py --json
     """
     for path in load:
         catalog.load(path)

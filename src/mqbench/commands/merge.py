@@ -28,6 +28,9 @@ def merge(
         output: Store that takes them; it may have records already.
         tolerance: Points of accuracy by which two records of one setting may differ.
         as_json: Print JSON.
+
+    Examples:
+        mqbench merge east west -o all
     """
     if not stores:
         raise RequestError("merge what? give at least one store, such as: mqbench merge a b -o c")

@@ -20,8 +20,13 @@ def paper(what: str, which: str | None = None, /, *, as_json: Json = False) -> i
 
     Args:
         what: table, figure or claims.
-        which: table 4 to 11, figure 5, 6-left or 6-right; or claims of one section, such as 5.4.
+        which: 4 to 11 of table; 5, 6-left or 6-right of figure; of claims a section, such as 5.4, or nothing.
         as_json: Print JSON.
+
+    Examples:
+        mqbench paper claims 5.4
+        mqbench paper table 7
+        mqbench paper figure 6-left
     """
     if what == "claims":
         return _claims(which, as_json=as_json)

@@ -31,8 +31,11 @@ def quantize(
 
     Exits with 1, saying where, if the bar is missed.
 
+    A network of your own is module:factory: a function or class of a Python file,
+    here or on PYTHONPATH, that makes it; it may take num_classes and in_chans.
+
     Args:
-        model: An architecture; see `mqbench list architectures`.
+        model: A name of `mqbench list architectures`, timm/NAME, torchvision/NAME or module:factory.
         network: How it is quantized.
         export: Folder of the artifact; it must not exist, or be empty.
         runtime: The engine that proves it; see `mqbench list runtimes`.
@@ -41,9 +44,14 @@ def quantize(
         images: Test images that are compared; all if not given.
         sample: Test images that are kept in the folder, to verify it later on.
         compute: Of the training.
-        load: Python files that add algorithms, architectures and so on.
+        load: Python files that add algorithms, architectures and so on; may be given several times.
         quiet: Print nothing but what is asked for.
         as_json: Print the certificate as JSON.
+
+    Examples:
+        mqbench quantize my_nets:net --weights file:net.pt --data IMAGES --backend fbgemm --export out
+        mqbench quantize resnet20 --dataset cifar10 --data ~/data --backend tensorrt --bits 4 --epochs 3 --export out
+        mqbench quantize timm/resnet18 --data IMAGES --backend snpe --bits 4 --layer-bits layer1.0.conv1=8 --export out
     """
     for path in load:
         catalog.load(path)

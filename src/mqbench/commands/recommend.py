@@ -6,7 +6,8 @@ from dataclasses import asdict
 
 from rich.table import Table
 
-from mqbench.commands._options import Json
+from mqbench import catalog
+from mqbench.commands._options import Files, Json
 from mqbench.commands._print import console_of, print_json
 from mqbench.errors import RequestError
 from mqbench.record import Record
@@ -20,18 +21,26 @@ def recommend(
     bits: str = "4",
     dataset: str | None = None,
     store: str = "runs",
+    load: Files = (),
     as_json: Json = False,
 ) -> int:
     """Say which algorithm to use on a backend, from own records and the paper's, and on what evidence.
 
     Args:
-        backend: Inference library.
-        architecture: Network.
+        backend: Inference library; see `mqbench list backends`.
+        architecture: Network; see `mqbench list architectures`.
         bits: Of weights and activations; w4a8 for a pair.
         dataset: Of own records.
         store: Folder or URL of own records; without any, the paper's alone.
+        load: Python files that add architectures and so on.
         as_json: Print JSON.
+
+    Examples:
+        mqbench recommend --backend snpe --architecture mobilenetv2
+        mqbench recommend --backend tvm --architecture resnet18 --bits w4a8 --store runs
     """
+    for path in load:
+        catalog.load(path)
     import mqbench
     from mqbench.recommend import recommend as answer
 

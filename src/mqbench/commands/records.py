@@ -38,6 +38,10 @@ def records(
         csv: Write a CSV file instead of printing.
         check: Read every record, and compare with the index beside them.
         as_json: Print JSON.
+
+    Examples:
+        mqbench records --where "backend == 'tvm' and bits == 4" --columns algorithm,seed,accuracy
+        mqbench records --parquet records.parquet
     """
     import polars
 

@@ -45,6 +45,11 @@ def report(
         every: Seconds between two looks at the records, with --watch.
         load: Python files that add pages or figures.
         as_json: Print JSON.
+
+    Examples:
+        mqbench report
+        mqbench report runs -o site --artifacts shipped --public
+        mqbench report --where "architecture == 'resnet18'" --watch
     """
     from mqbench.report.drawing import cores
     from mqbench.report.reading import Reader

@@ -35,9 +35,13 @@ def reproduce(
         store: Folder or URL of the records.
         tolerance: Points of accuracy that are allowed; on the same machine runs are equal to the bit.
         keep_float: Start from the float network of the store instead of training it again.
-        data: Folder of the datasets.
+        data: Folder of the datasets; MQBENCH_DATA if not given.
         load: Python files that add algorithms, observers and so on.
         as_json: Print JSON.
+
+    Examples:
+        mqbench reproduce 03e40be0 --store runs
+        mqbench reproduce runs/03e40be0a0485968 --tolerance 0.5 --data ~/data
     """
     for path in load:
         catalog.load(path)

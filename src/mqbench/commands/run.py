@@ -49,19 +49,29 @@ def run(
 ) -> int:
     """Make the missing runs of a study and print its table.
 
+    The options from --architecture to --float-batch are the axes of a study:
+    several values, separated by commas, in place of its own. Without a study
+    they make one; of a single option not given, its default counts.
+
     Args:
         study: A study that ships, or a TOML file; without it and without axes, the default study.
         axes: In place of the study's.
         store: Folder of the records.
         jobs: Runs at a time; as many as the executor has room for if not given (here: one for each core).
         compute: Of each run.
-        data: Folder of the datasets.
+        data: Folder of the datasets; MQBENCH_DATA if not given.
         executor: Where runs are made; see `mqbench list executors`.
         executor_option: Of the executor, such as num_gpus=1; may be given several times.
         load: Python files that add algorithms, observers and so on.
         retry_failed: Make runs again that have failed.
         dry_run: Say how many runs there are and what each will cost, measured over a few steps; run nothing.
         as_json: Print JSON.
+
+    Examples:
+        mqbench run
+        mqbench run --algorithm lsq,pact --backend academic,tvm --bits 4 --seeds 0,1
+        mqbench run my_study.toml --data ~/data --store runs --jobs 2
+        mqbench run cifar10 --data ~/data --dry-run
     """
     from mqbench.progress import Display  # the other commands do not pay for it
 

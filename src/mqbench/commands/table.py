@@ -21,6 +21,10 @@ def table(
 ) -> int:
     """Print the table of a study from its records; nothing is run.
 
+    The options from --architecture to --float-batch are the axes of a study:
+    several values, separated by commas, in place of its own. Without a study
+    they make one; of a single option not given, its default counts.
+
     Args:
         study: A study that ships, or a TOML file; without it and without axes, the default study.
         axes: In place of the study's.
@@ -28,6 +32,11 @@ def table(
         agreement: Show how often networks classify as the float network does, instead of accuracy.
         load: Python files that add algorithms, observers and so on.
         as_json: Print JSON.
+
+    Examples:
+        mqbench table
+        mqbench table ptq --store runs --agreement
+        mqbench table --algorithm lsq,pact --backend academic,tvm --bits 4 --seeds 0,1 --json
     """
     for path in load:
         catalog.load(path)

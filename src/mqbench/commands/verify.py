@@ -25,6 +25,10 @@ def verify(
         require: The bar: auto, exact, one-step, none, or exact=0.999,steps=1,free=0.9,flips=0,drop=0.5.
         threads: Of the engine; the certificate's if not given.
         as_json: Print JSON.
+
+    Examples:
+        mqbench verify out
+        mqbench verify out --runtime openvino --require one-step
     """
     from mqbench.deploy.artifact import verify_again
 
