@@ -17,10 +17,11 @@ from mqbench.calibration import calibrate
 from mqbench.compute import Compute
 from mqbench.data._base import Dataset, Facts, Preprocessing, Splits, TensorSplit
 from mqbench.errors import RequestError
+from mqbench.processes import threads
 from mqbench.quantization import prepared
 from mqbench.record import FLOAT, Setting
 from mqbench.task import recipe_of
-from mqbench.training import BatchPlan, threads, train
+from mqbench.training import BatchPlan, train
 
 MEASURED_STEPS = 3
 _VALUES = 4 * 3 * 224 * 224  # in a measured batch; the time of a larger one is taken to be proportional

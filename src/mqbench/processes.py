@@ -1,7 +1,10 @@
-"""Sums and extremes over the processes that train together; in a single process, its own."""
+"""Sums and extremes over the processes that train together (in a single process, its own), and the threads of one."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
+import torch
 import torch.distributed as dist
 from torch import Tensor
 from torch.autograd import Function
@@ -53,3 +56,14 @@ def _reduced(x: Tensor, operation: Any) -> Tensor:
     result = x.contiguous().clone()
     dist.all_reduce(result, operation)
     return result
+
+
+@contextmanager
+def threads(count: int) -> Iterator[None]:
+    """Inside, torch uses that many CPU threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

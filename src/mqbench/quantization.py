@@ -16,9 +16,10 @@ from mqbench.data._base import Splits
 from mqbench.float_network import FloatNetwork
 from mqbench.post_training import calibrate_as
 from mqbench.preparation import insert_quantizers, prepare
+from mqbench.processes import threads
 from mqbench.record import Setting
 from mqbench.task import RunTask, plan_of
-from mqbench.training import Checkpoint, check_checkpoint, launch, threads, train
+from mqbench.training import Checkpoint, check_checkpoint, launch, train
 
 Progress = Callable[[str], None]
 

@@ -18,6 +18,7 @@ from mqbench.errors import RequestError
 from mqbench.float_network import PREDICTIONS, WEIGHTS, FloatNetwork
 from mqbench.plan import Plan
 from mqbench.post_training import calibrate_as
+from mqbench.processes import threads
 from mqbench.provenance import Clock
 from mqbench.quantization import prepared_from
 from mqbench.record import FLOAT, MQBENCH, Record, Setting
@@ -35,7 +36,6 @@ from mqbench.training import (
     launch,
     predictions,
     saved_for,
-    threads,
     train,
 )
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from mqbench.deploy._arguments import argument
 from mqbench.deploy._patterns import layer_options
 from mqbench.deploy.program import Float, Pads, Program, Ref
 from mqbench.errors import IncompatibleError
@@ -40,10 +41,7 @@ def float_convolution(program: Program, op: Float, pads: "dict[str, Pads] | None
     if not isinstance(weight, Ref) or weight.name not in program.constants:
         raise IncompatibleError(f"{op.name} convolves with a computed weight, which has no form here")
     assert isinstance(source, Ref)
-    given = {
-        name: op.args[place] if len(op.args) > place else op.kwargs.get(name, default)
-        for name, (place, default) in _PLACES.items()
-    }
+    given = {name: argument(op, place, name, default) for name, (place, default) in _PLACES.items()}
     name, extra = source.name, (pads or {}).get(source.name, ())
     if extra:
         name = next(x for x in program.operations if x.name == source.name).inputs[0]

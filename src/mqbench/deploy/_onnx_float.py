@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mqbench.deploy._arguments import argument, each
 from mqbench.deploy._onnx_functions import FUNCTIONS, Write, first, operand
-from mqbench.deploy._onnx_moves import argument, each
 from mqbench.deploy._patterns import even_windows
 from mqbench.deploy.program import Float
 from mqbench.errors import RequestError
@@ -39,7 +39,7 @@ def _conv(w: "Writer", op: Float) -> None:
     if padding == "same":
         assert kernel is not None
         totals = [d * (k - 1) for d, k in zip(dilation, kernel, strict=True)]
-        pads = [t // 2 for t in totals] + [t - t // 2 for t in totals]
+        pads = tuple([t // 2 for t in totals] + [t - t // 2 for t in totals])
     else:
         pads = each(0 if padding == "valid" else padding, spatial) * 2
     inputs = [operand(w, op, a, i) for i, a in enumerate(op.args[:3]) if a is not None]

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mqbench.deploy._onnx_moves import argument
+from mqbench.deploy._arguments import argument
 from mqbench.deploy.program import Float, Ref
 from mqbench.errors import RequestError
 

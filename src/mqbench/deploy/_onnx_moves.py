@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mqbench.deploy._arguments import argument, each
 from mqbench.deploy.program import Float, Move
 
 if TYPE_CHECKING:
@@ -13,17 +14,6 @@ if TYPE_CHECKING:
 # (writer, operation, input tensor, output tensor, real zero in the container)
 Write = Callable[["Writer", "Move | Float", str, str, Any], None]
 INT64_MAX = 2**63 - 1
-
-
-def argument(op: Move | Float, place: int, name: str, default: Any = None) -> Any:
-    """An argument by position or by name."""
-    return op.args[place] if len(op.args) > place else op.kwargs.get(name, default)
-
-
-def each(value: Any, count: int) -> list[int]:
-    """One number an axis."""
-    numbers = list(value) if isinstance(value, (tuple, list)) else [value]
-    return [int(n) for n in (numbers * count if len(numbers) == 1 else numbers)]
 
 
 def _integers(w: "Writer", name: str, values: list[int]) -> str:

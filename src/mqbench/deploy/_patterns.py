@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
+from mqbench.deploy._arguments import argument, each
 from mqbench.deploy.program import Combination, GlobalPool, Pads, Pool
 from mqbench.errors import RequestError
 from mqbench.layers import BATCH_NORMS, DeployedLayer
@@ -19,11 +20,6 @@ INFINITY = float("inf")
 def name_of(node: fx.Node) -> str:
     """``hardtanh`` of ``aten.hardtanh.default``."""
     return str(node.target).split(".")[1] if str(node.target).startswith("aten.") else ""
-
-
-def argument(node: fx.Node, place: int, name: str, default: Any = None) -> Any:
-    """An argument by position or by name."""
-    return node.args[place] if len(node.args) > place else node.kwargs.get(name, default)
 
 
 def clip_bounds(node: fx.Node) -> tuple[float, float] | None:
@@ -120,7 +116,7 @@ def pool(node: fx.Node) -> Callable[..., Combination] | None:
         if node.kwargs.get("dtype") is None and sorted(d % value.dim() for d in dims) == spatial:
             return partial(GlobalPool, keepdims=bool(argument(node, 2, "keepdim", False)))
     if name.startswith("adaptive_avg_pool"):
-        size = _each(node.args[1], len(spatial))
+        size = each(node.args[1], len(spatial))
         if all(n == 1 for n in size):
             return GlobalPool
         windows = even_windows([int(value.shape[axis]) for axis in spatial], size)
@@ -130,12 +126,12 @@ def pool(node: fx.Node) -> Callable[..., Combination] | None:
             else partial(Pool, kernel=windows, stride=windows, padding=(0,) * len(spatial))
         )
     if name.startswith("avg_pool"):
-        kernel = _each(node.args[1], len(spatial))
+        kernel = each(node.args[1], len(spatial))
         return partial(
             Pool,
             kernel=kernel,
-            stride=_each(argument(node, 2, "stride") or kernel, len(spatial)),
-            padding=_each(argument(node, 3, "padding", 0), len(spatial)),
+            stride=each(argument(node, 2, "stride") or kernel, len(spatial)),
+            padding=each(argument(node, 3, "padding", 0), len(spatial)),
             ceil_mode=bool(argument(node, 4, "ceil_mode", False)),
             count_include_pad=bool(argument(node, 5, "count_include_pad", True)),
         )
@@ -156,15 +152,15 @@ def layer_options(
     if function == "linear":
         return {}
     spatial = len(kernel)
-    dilation, padding = _each(options["dilation"], spatial), options["padding"]
+    dilation, padding = each(options["dilation"], spatial), options["padding"]
     if padding == "same":
         totals = [d * (k - 1) for d, k in zip(dilation, kernel, strict=True)]
         pads = tuple((total // 2, total - total // 2) for total in totals)
     else:
-        pads = tuple((n, n) for n in _each(0 if padding == "valid" else padding, spatial))
+        pads = tuple((n, n) for n in each(0 if padding == "valid" else padding, spatial))
     if extra:
         pads = tuple((a + c, b + d) for (a, b), (c, d) in zip(pads, extra, strict=True))
-    stride = _each(options["stride"], spatial)
+    stride = each(options["stride"], spatial)
     return {"stride": stride, "padding": pads, "dilation": dilation, "groups": options["groups"]}
 
 
@@ -202,14 +198,8 @@ def _layer_call(
         source,
         weight,
         bias,
-        _each(options["stride"], spatial),
-        padding if isinstance(padding, str) else _each(padding, spatial),
-        _each(options["dilation"], spatial),
+        each(options["stride"], spatial),
+        padding if isinstance(padding, str) else each(padding, spatial),
+        each(options["dilation"], spatial),
         options["groups"],
     )
-
-
-def _each(value: Any, count: int) -> tuple[int, ...]:
-    """One number a spatial axis."""
-    numbers = tuple(value) if isinstance(value, (tuple, list)) else (value,)
-    return tuple(int(n) for n in (numbers * count if len(numbers) == 1 else numbers))

@@ -3,8 +3,8 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from mqbench.deploy._arguments import argument, each
 from mqbench.deploy._float_convolution import float_convolution
-from mqbench.deploy._onnx_moves import argument, each
 from mqbench.deploy._patterns import even_windows
 from mqbench.deploy._relax_moves import MOVES
 from mqbench.deploy.program import Float, Ref

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from mqbench.deploy._onnx_moves import argument, each
+from mqbench.deploy._arguments import argument, each
 from mqbench.deploy.program import Float, Move
 from mqbench.errors import IncompatibleError
 

@@ -1,12 +1,12 @@
 """Float operations as LiteRT's operators; images are channel last there."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
 
+from mqbench.deploy._arguments import argument, each
 from mqbench.deploy._float_convolution import float_convolution
-from mqbench.deploy._onnx_moves import argument, each
 from mqbench.deploy._patterns import even_windows
 from mqbench.deploy._tflite_layers import Form, pad
 from mqbench.deploy._tflite_moves import MOVES
@@ -171,7 +171,7 @@ def _mean(w: "Writer", op: Float) -> None:
     _averaged(w, op, each(argument(op, 1, "dim"), 1), keep=bool(argument(op, 2, "keepdim", False)))
 
 
-def _averaged(w: "Writer", op: Float, axes: list[int], *, keep: bool) -> None:
+def _averaged(w: "Writer", op: Float, axes: Sequence[int], *, keep: bool) -> None:
     rank = _rank(w, op.inputs[0])
     stored = [stored_axis(axis, rank) for axis in axes]
     left = [stored_axis(axis, rank) for axis in range(rank) if stored_axis(axis, rank) not in stored]

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mqbench.deploy._onnx_moves import argument, each
+from mqbench.deploy._arguments import argument, each
 from mqbench.deploy._tflite_writer import (
     CHANNEL_FIRST,
     CHANNEL_LAST,

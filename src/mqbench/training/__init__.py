@@ -15,7 +15,6 @@ from mqbench.training._evaluation import predictions as predictions
 from mqbench.training._loop import train as train
 from mqbench.training._processes import launch as launch
 from mqbench.training._processes import share_statistics as share_statistics
-from mqbench.training._processes import threads as threads
 from mqbench.training._result import Training as Training
 from mqbench.training._schedule import parameter_groups as parameter_groups
 from mqbench.training._schedule import rate_factor as rate_factor

@@ -224,14 +224,3 @@ def summed(*values: float) -> tuple[float, ...]:
     total = torch.tensor(values, dtype=torch.float64, device=device)
     dist.all_reduce(total)
     return tuple(total.tolist())
-
-
-@contextmanager
-def threads(count: int) -> Iterator[None]:
-    """Inside, torch uses that many CPU threads."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

@@ -1,7 +1,6 @@
 """Sessions of PyTorch's own quantized x86 kernels, and their one known fault."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from mqbench.deploy.quantized_network import QuantizedNetwork
 from mqbench.deploy.runtimes._base import Fault, Node, Session
 from mqbench.deploy.torch_form import torch_form
 from mqbench.errors import IncompatibleError, RequestError
+from mqbench.processes import threads
 
 _INT16_MAX = 2**15 - 1
 _FBGEMM_BLOCK, _FBGEMM_KERNELS = 8, (3, 5, 7)
@@ -36,7 +36,7 @@ class TorchSession(Session):
 
     def run(self, *inputs: Tensor) -> dict[str, Tensor]:
         """One batch."""
-        with _threads(self.threads):
+        with threads(self.threads):
             images = [x.detach().cpu().float() for x in inputs]
             values = self.network.run(images, keep=set(self.wanted) != set(self.program.outputs))
         return {name: self._integers(name, values[name]) for name in self.wanted}
@@ -91,16 +91,6 @@ def _node(operation: Operation, called: list[str]) -> Node:
         precision = "move"
     kind = kernel or next(iter(moved or called), "none")
     return Node(name=operation.name, kind=kind, precision=precision, operations=(operation.name,))
-
-
-@contextmanager
-def _threads(count: int) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def opener(engine: str, *, symmetric_weights: bool = False) -> Any:
