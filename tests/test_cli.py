@@ -522,3 +522,22 @@ def test_a_finished_study_shows_no_progress() -> None:
     with listener:
         listener(Planned(3, 3))
     assert file.getvalue().replace("\x1b[?25h", "") == ""
+
+
+def test_a_warning_is_one_sentence_said_once(run: Run, tmp_path: Path) -> None:
+    loud = tmp_path / "loud.py"
+    loud.write_text(
+        '"""Loud."""\nimport warnings\nfrom mqbench.backends import tvm\nBACKEND = tvm.BACKEND\n'
+        'for _ in "ab":\n    warnings.warn("too\\nloud", RuntimeWarning)\n'
+    )
+    code, _, err = run(f"ladder --load {loud} --from academic --to loud --plan")
+    assert (code, err) == (0, "mqbench: warning: too loud\n")
+
+
+def test_a_network_of_a_loaded_file_may_be_asked_about(run: Run, tmp_path: Path) -> None:
+    net = tmp_path / "net_of_mine.py"
+    net.write_text(
+        '"""Mine."""\nfrom mqbench.architectures import digits_resnet\nARCHITECTURE = digits_resnet.ARCHITECTURE\n'
+    )
+    code, out, _ = run(f"recommend --load {net} --backend tvm --architecture net_of_mine")
+    assert (code, out.startswith("net_of_mine on tvm at w4a4: ")) == (0, True)

@@ -29,3 +29,11 @@ def test_links_lead_somewhere(page: Path) -> None:
     targets = re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text(encoding="utf-8"))
     missing = [t for t in targets if not t.startswith("http") and not (page.parent / t).exists()]
     assert not missing
+
+
+def test_the_map_has_every_room() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8").partition("## Map")[2]
+    named = set(re.findall(r"`(?:src/mqbench/)?(\w+)(?:\.py|/)`", text))
+    package = ROOT / "src" / "mqbench"
+    rooms = {path.stem for path in package.iterdir() if not path.name.startswith(("_", ".", "py.typed"))}
+    assert rooms - named == set()

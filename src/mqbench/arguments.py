@@ -21,14 +21,15 @@ def whole(type_: Any, tokens: Sequence[Token]) -> Any:
     return cyclopts.convert(type_, tokens)
 
 
-def _commas(type_: Any, tokens: Sequence[Token]) -> Any:
+def commas(type_: Any, tokens: Sequence[Token]) -> Any:
+    """Several values, separated by commas."""
     parts = [(token, part) for token in tokens for part in token.value.split(",")]
     split = [Token(keyword=token.keyword, value=part, source=token.source) for token, part in parts]
     return whole(type_, split) if type_ == tuple[int, ...] else cyclopts.convert(type_, split)
 
 
 _WHOLE = re.compile(r"\s*[+-]?[0-9]+\s*")
-_AXIS = Parameter(converter=_commas, negative=(), show_default=False, allow_leading_hyphen=True)
+_AXIS = Parameter(converter=commas, negative=(), show_default=False, allow_leading_hyphen=True)
 _SEEDS = Parameter(name=("--seeds", "--seed"))
 Names = Annotated[tuple[str, ...], _AXIS]
 Integers = Annotated[tuple[int, ...], _AXIS]

@@ -6,9 +6,11 @@ from importlib import import_module
 from typing import Annotated, Any
 
 from cyclopts import Parameter
+from cyclopts.validators import Number
 from rich.console import Console
 
 import mqbench
+from mqbench.arguments import commas
 from mqbench.commands._options import Count, Flag, Json, Threads
 from mqbench.commands._print import console_of, print_json
 from mqbench.errors import RequestError
@@ -16,8 +18,9 @@ from mqbench.latency_record import LatencyRecord, LatencySetting, Precision, lat
 from mqbench.report.latency import ARCHITECTURES, latency_rows, latency_table, paper_rows
 from mqbench.store import Store
 
-Names = Annotated[tuple[str, ...], Parameter(negative=(), consume_multiple=True)]
-Counts = Annotated[tuple[Count, ...], Parameter(negative=(), consume_multiple=True)]
+_SEVERAL = Parameter(negative=(), consume_multiple=True, converter=commas)
+Names = Annotated[tuple[str, ...], _SEVERAL, Parameter(show_default=False)]
+Counts = Annotated[tuple[int, ...], _SEVERAL, Parameter(validator=Number(gte=1))]
 _CLASSES = 1000
 
 
@@ -40,10 +43,10 @@ def latency(
 
     Args:
         architectures: Names; the paper's five if none is given.
-        runtime: Engines; all that are installed if none is given.
+        runtime: Engines of `mqbench list runtimes`, separated by commas; all that are installed if none is given.
         backend: Whose setting the network is quantized for; tvm is one that every engine runs in integers.
-        batch_size: Images of a batch.
-        image_size: Height and width.
+        batch_size: Images of a batch; several, separated by commas, are timed one after the other.
+        image_size: Height and width in pixels.
         threads: Of each engine.
         runs: Of each measurement.
         store: Folder of the records; a measurement takes the place of an older one of the same kind.

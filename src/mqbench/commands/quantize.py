@@ -16,7 +16,7 @@ def quantize(
     /,
     *,
     network: NetworkOptions,
-    export: Annotated[str, Parameter(show_default=False)],
+    export: Annotated[str, Parameter(alias="-o", show_default=False)],
     runtime: str = "onnxruntime",
     require: str = "auto",
     cure: Flag = False,
