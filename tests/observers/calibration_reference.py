@@ -80,12 +80,11 @@ def kld_losses(x: Array, scheme: QuantScheme) -> Array:
         p = within.copy()
         p[inside[0]] += counts[: inside[0]].sum()
         p[inside[-1]] += counts[inside[-1] + 1 :].sum()
+        _, cell = np.unique(level[inside], return_inverse=True)  # the bins that share a level
+        filled = p[inside] > 0
+        share = np.bincount(cell, within[inside]) / np.maximum(np.bincount(cell, filled), 1)
         q = np.zeros(2048)
-        for one in np.unique(level[inside]):
-            bins = inside[level[inside] == one]
-            filled = bins[p[bins] > 0]
-            if len(filled):
-                q[filled] = within[bins].sum() / len(filled)
+        q[inside] = np.where(filled, share[cell], 0)
         p, q = p / p.sum(), q / max(q.sum(), 1.0)
         kept = p > 0
         losses.append((p[kept] * np.log(p[kept] / np.maximum(q[kept], 1e-12))).sum())
