@@ -1,6 +1,7 @@
 """Settings of all tests."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -23,3 +24,14 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("MQBENCH_CACHE", str(folder))
     monkeypatch.delenv("MQBENCH_DATA", raising=False)
     return folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _captures() -> Iterator[None]:
+    """`prepare` captures equal networks once; `tests/test_capture.py` calls the exporter itself."""
+    from captures import Captures
+    from mqbench import preparation
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(preparation, "capture", Captures())
+        yield
