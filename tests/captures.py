@@ -1,4 +1,4 @@
-"""Captures of one process: the exporter takes most of the time of a small `prepare`, and tests prepare the same networks."""
+"""Captures of one process: the exporter takes most of the time of preparing a small network, and tests repeat them."""
 
 import copy
 import hashlib
@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
+from mqbench import preparation
 from mqbench.capture import capture
 
 LARGEST = 100_000  # parameters of a network that is remembered
@@ -50,3 +51,9 @@ class Captures:
             if key not in self.known:
                 self.known[key] = capture(model, example_inputs)
         return copy.deepcopy(self.known[key])
+
+
+def remember() -> None:
+    """From here on `prepare` captures equal networks once in this process; for one that a test has started."""
+    if not isinstance(preparation.capture, Captures):
+        preparation.capture = Captures()

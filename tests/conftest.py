@@ -1,7 +1,6 @@
 """Settings of all tests."""
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -27,11 +26,8 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _captures() -> Iterator[None]:
+def _captures() -> None:
     """`prepare` captures equal networks once; `tests/test_capture.py` calls the exporter itself."""
-    from captures import Captures
-    from mqbench import preparation
+    from captures import remember
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(preparation, "capture", Captures())
-        yield
+    remember()

@@ -12,10 +12,12 @@ from torch.multiprocessing import spawn  # type: ignore[attr-defined]
 from torch.nn.parallel import DistributedDataParallel
 
 import mqbench
+from captures import remember
 from mqbench.training import share_statistics
 
 WORLD = 2
 BATCH = 8
+ALGORITHMS = ["lsq", "pact", "dsq", "qil", "lqnet"]
 
 
 def prepared(algorithm: str) -> tuple[Any, Tensor, Tensor]:
@@ -52,24 +54,35 @@ def gradients(model: Any, x: Tensor, target: Tensor) -> dict[str, Tensor]:
     }
 
 
-def worker(rank: int, algorithm: str, folder: str) -> None:
+def worker(rank: int, folder: str) -> None:
     torch.set_num_threads(1)
+    remember()
     dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=WORLD)
+    found = {}
     try:
-        q, x, target = prepared(algorithm)
-        part = slice(rank * BATCH // WORLD, (rank + 1) * BATCH // WORLD)
-        share_statistics(q, synchronize=True, batches=WORLD)
-        result = gradients(DistributedDataParallel(q), x[part], target[part])
-        torch.save({"gradients": result, "state": q.state_dict()}, Path(folder) / f"{rank}.pt")
+        for algorithm in ALGORITHMS:
+            q, x, target = prepared(algorithm)
+            part = slice(rank * BATCH // WORLD, (rank + 1) * BATCH // WORLD)
+            share_statistics(q, synchronize=True, batches=WORLD)
+            result = gradients(DistributedDataParallel(q), x[part], target[part])
+            found[algorithm] = {"gradients": result, "state": q.state_dict()}
+        torch.save(found, Path(folder) / f"{rank}.pt")
     finally:
         dist.destroy_process_group()
 
 
+@pytest.fixture(scope="module")
+def both(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    """What each of the two processes found, for every algorithm: they start once."""
+    folder = tmp_path_factory.mktemp("both")
+    spawn(worker, (str(folder),), nprocs=WORLD)
+    return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(WORLD)]
+
+
 @pytest.mark.skipif(sys.platform == "win32" or not dist.is_gloo_available(), reason="no gloo")
-@pytest.mark.parametrize("algorithm", ["lsq", "pact", "dsq", "qil", "lqnet"])
-def test_two_processes_equal_one(algorithm: str, tmp_path: Path) -> None:
-    spawn(worker, (algorithm, str(tmp_path)), nprocs=WORLD)
-    first, second = (torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(WORLD))
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_two_processes_equal_one(algorithm: str, both: list[dict[str, Any]]) -> None:
+    first, second = (found[algorithm] for found in both)
     torch.testing.assert_close(second["gradients"], first["gradients"], rtol=0, atol=0)
     q, x, target = prepared(algorithm)
     joint = gradients(q, x, target)

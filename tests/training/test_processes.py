@@ -14,6 +14,7 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 import mqbench
+from captures import remember
 from mqbench.architectures._base import Recipe
 from mqbench.compute import Compute
 from mqbench.data._base import Splits, TensorSplit
@@ -58,6 +59,7 @@ def network(case: str) -> nn.Module:
 
 def states(fabric: Fabric, recipe: Recipe, compute: Compute, file: str) -> None:
     """Train every case; the first process notes what it ends in (tensors do not outlive their process)."""
+    remember()
     found = {}
     for case in CASES:
         model = network(case)
@@ -196,6 +198,7 @@ def stop(done: int, total: int) -> None:
 
 def go_on(fabric: Fabric, folder: str) -> None:
     """Train undisturbed, and once more with a death in the second epoch, with statistics of the own batches."""
+    remember()
     found = {}
     for name in ("whole", "cut", "again"):
         model, checkpoint = network("4"), None
