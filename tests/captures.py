@@ -55,5 +55,6 @@ class Captures:
 
 def remember() -> None:
     """From here on `prepare` captures equal networks once in this process; for one that a test has started."""
-    if not isinstance(preparation.capture, Captures):
-        preparation.capture = Captures()
+    module: Any = preparation
+    if not isinstance(module.capture, Captures):
+        module.capture = Captures()

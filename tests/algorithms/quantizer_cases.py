@@ -1,9 +1,11 @@
 """Every algorithm x role x scheme that it accepts, and data to feed them."""
 
 import itertools
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import Any, get_args
 
+import pytest
 import torch
 from hypothesis import strategies as st
 from torch import Tensor
@@ -106,6 +108,31 @@ def few_per_kind(cases: list[Case]) -> list[Case]:
     """Of those the signed ones, and not both per channel and asymmetric."""
     kinds = one_per_kind(cases)
     return [c for c in kinds if c.scheme.signed and (c.scheme.symmetric or not c.scheme.per_channel)]
+
+
+def covering(cases: list[Case], features: Callable[[Case], set[Hashable]]) -> list[Any]:
+    """The cases as parameters: a few that have every feature which any has, and the others marked slow."""
+    found = {case: features(case) for case in cases}
+    missing, chosen = set[Hashable]().union(*found.values()), set()
+    while missing:
+        best = max(cases, key=lambda case: len(found[case] & missing))
+        chosen.add(best)
+        missing -= found[best]
+    return [pytest.param(case, marks=[pytest.mark.slow] * (case not in chosen)) for case in cases]
+
+
+def traits(case: Case) -> list[tuple[str, Hashable]]:
+    return [*sorted(vars(case.scheme).items()), ("adaptive_sign", case.adaptive_sign)]
+
+
+def pairs(case: Case) -> set[Hashable]:
+    """Every two traits, of every algorithm in every role."""
+    return {(case.algorithm, case.role, *two) for two in itertools.combinations(traits(case), 2)}
+
+
+def kinds(case: Case) -> set[Hashable]:
+    """Every algorithm in every role, and every trait of each algorithm."""
+    return {(case.algorithm, case.role), *((case.algorithm, trait) for trait in traits(case))}
 
 
 def data(seed: int = 0, *, size: float = 1.0, shift: float = 0.0, nonnegative: bool = False) -> Tensor:

@@ -15,9 +15,12 @@ from quantizer_cases import (
     UNIFORM,
     Case,
     channels_of,
+    covering,
     data,
     few_per_kind,
+    kinds,
     one_per_kind,
+    pairs,
     tensors,
 )
 from torch import Tensor
@@ -27,8 +30,9 @@ from mqbench import functional as F
 from mqbench.errors import CalibrationError, IncompatibleError, RequestError
 from mqbench.quantizer import FakeQuantize
 
-EXAMPLES = settings(max_examples=6, deadline=None)
+EXAMPLES = settings(max_examples=4, deadline=None)
 every = pytest.mark.parametrize("case", CASES, ids=str)
+every_pair = pytest.mark.parametrize("case", covering(CASES, pairs), ids=str)
 every_uniform = pytest.mark.parametrize("case", UNIFORM, ids=str)
 every_few = pytest.mark.parametrize("case", few_per_kind(CASES), ids=str)
 every_kind = pytest.mark.parametrize("case", one_per_kind(CASES), ids=str)
@@ -62,7 +66,7 @@ def step(fq: FakeQuantize) -> None:
 # -- values ------------------------------------------------------------------------------------------
 
 
-@every
+@every_pair
 @given(tensors())
 @EXAMPLES
 def test_values(case: Case, x: Tensor) -> None:
@@ -265,7 +269,7 @@ def compiled_equals_eager(case: Case, backend: str) -> None:
             torch.testing.assert_close(other, one)
 
 
-@every_few
+@pytest.mark.parametrize("case", covering(few_per_kind(CASES), kinds), ids=str)
 def test_compiles(case: Case) -> None:
     compiled_equals_eager(case, "aot_eager")
 
@@ -315,7 +319,7 @@ DEGENERATE = {
 }
 
 
-@every
+@every_pair
 def test_degenerate_data_give_finite_output(case: Case) -> None:
     for name, x in DEGENERATE.items():
         for training in (True, False):
