@@ -13,9 +13,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import torch  # noqa: F401  before the forks, so that it is imported once
-
-from killing import arm
+from killing import arm  # imports what the children need, before they are made
 from mqbench import cli
 
 

@@ -8,8 +8,8 @@ from importlib import import_module
 from itertools import count
 from typing import Any
 
-import torch  # noqa: F401  before the forks, so that it is imported once
-
+import mqbench.data.digits
+import mqbench.runner  # noqa: F401  before the forks, so that torch and the like are imported once
 from mqbench import cli
 
 # what is being done, the function at whose call of that number it happens, and whether its work is done then
