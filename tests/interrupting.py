@@ -1,19 +1,21 @@
 """A command interrupted at one place after the other, each time in a folder of its own: says what came of each.
 
-    python -m interrupting FOLDER COMMAND
+    python -m interrupting FOLDER COMMAND MODULE ...
 
-Standard input has a list of (name, target, call, done, signal), as `killing.arm` takes them. Gives a list of (exit
-code, what was said on standard error) and leaves the folders ``0``, ``1``, ..., copies of FOLDER.
+The modules are imported before the forks, so that it is done once. Standard input has a list of (name, target, call,
+done, signal), as `arm` takes them. Gives a list of (exit code, what was said on standard error) and leaves the folders
+``0``, ``1``, ..., copies of FOLDER.
 """
 
 import json
 import os
 import shutil
 import sys
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from killing import arm  # imports what the children need, before they are made
+from arming import arm
 from mqbench import cli
 
 
@@ -34,6 +36,8 @@ def interrupted(folder: Path, copy: Path, command: list[str], target: tuple[Any,
 
 if __name__ == "__main__":
     place, words = Path(sys.argv[1]), sys.argv[2].split()
+    for module in sys.argv[3:]:
+        import_module(module)
     found = [
         interrupted(place, place.parent / str(number), words, tuple(target))
         for number, (_, *target) in enumerate(json.load(sys.stdin))

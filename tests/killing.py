@@ -1,15 +1,12 @@
 """A command killed again and again, each time at another place, that goes on: says what came of each."""
 
 import os
-import signal
 import sys
-from collections.abc import Callable
-from importlib import import_module
-from itertools import count
 from typing import Any
 
 import mqbench.data.digits
 import mqbench.runner  # noqa: F401  before the forks, so that torch and the like are imported once
+from arming import arm
 from mqbench import cli
 
 # what is being done, the function at whose call of that number it happens, and whether its work is done then
@@ -34,28 +31,6 @@ QUANTIZING = (
     ("verifying", "mqbench.deploy.artifact:verify", 1, True),
     ("before the page", "mqbench.deploy.artifact:page", 1, True),
 )
-
-
-def arm(target: str, calls: int, done: bool, sent: int = signal.SIGKILL) -> None:
-    """Make this process get a signal at a call of a function, before or after what it does."""
-    module, _, path = target.partition(":")
-    *owners, name = path.split(".")
-    owner: Any = import_module(module)
-    for part in owners:
-        owner = getattr(owner, part)
-    real: Callable[..., Any] = getattr(owner, name)
-    number = count(1)
-
-    def armed(*arguments: Any, **options: Any) -> Any:
-        last = next(number) == calls
-        if last and not done:
-            os.kill(os.getpid(), sent)
-        result = real(*arguments, **options)
-        if last:
-            os.kill(os.getpid(), sent)
-        return result
-
-    setattr(owner, name, armed)
 
 
 def outcome(command: list[str], *target: Any) -> int:

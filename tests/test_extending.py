@@ -36,7 +36,7 @@ def test_the_page_has_its_examples() -> None:
 
 @pytest.mark.parametrize("command", COMMANDS, ids=["algorithm", "all", "executor"])
 def test_the_commands_run(folder: Path, command: str) -> None:
-    arguments = [*shlex.split(command)[1:], "--epochs", "1", "--jobs", "1", "--json"]
+    arguments = [*shlex.split(command)[1:], "--epochs", "1", "--float-epochs", "1", "--jobs", "1", "--json"]
     result = mqbench(folder, *arguments)
     assert result.returncode == 0, result.stderr
     outcomes = json.loads(result.stdout)["outcomes"]

@@ -24,6 +24,14 @@ COMMANDS = {
     "report": "report runs -o site",
     "merge": "merge runs others -o both",
 }
+TRAINING = ["mqbench.runner", "mqbench.data.digits"]
+IMPORTED = {
+    "run": TRAINING,
+    "quantize": TRAINING,
+    "latency": ["torch"],
+    "report": ["mqbench.report.site"],
+    "merge": [],
+}
 # what is being done, the function at whose call of that number it happens, and whether its work is done then
 PLACES = {
     "run": [
@@ -83,7 +91,7 @@ def test_one_line_and_nothing_lost(name: str, tmp_path: Path) -> None:
     signals = (signal.SIGINT, signal.SIGTERM)
     places = [(*stage, signals[number % 2]) for number, stage in enumerate(PLACES[name])]
     done = subprocess.run(
-        [sys.executable, "-m", "interrupting", str(place), COMMANDS[name]],
+        [sys.executable, "-m", "interrupting", str(place), COMMANDS[name], *IMPORTED[name]],
         input=json.dumps(places), env=environment(), capture_output=True, text=True, timeout=300, check=True,
     )  # fmt: skip
     for number, ((stage, *_, sent), (code, said)) in enumerate(

@@ -40,7 +40,6 @@ def start(store: Path) -> "subprocess.Popen[str]":
 
 def test_a_killed_run_ends_in_the_same_record(tmp_path: Path) -> None:
     whole, cut = tmp_path / "whole", tmp_path / "cut"
-    undisturbed = start(whole)
     killed = start(cut)
     until((cut / ".checkpoints" / f"{SETTING.key}.pt").exists)
     killed.send_signal(signal.SIGKILL)
@@ -51,9 +50,10 @@ def test_a_killed_run_ends_in_the_same_record(tmp_path: Path) -> None:
     assert SETTING not in store
     assert SETTING.float_setting in store
     again = start(cut)
-    for process in (undisturbed, again):
-        _, said = process.communicate(timeout=120)
-        assert process.returncode == 0, said
+    for setting in (SETTING.float_setting, SETTING):
+        mqbench.run(setting, store=whole, compute=Compute(accelerator="cpu"))
+    _, said = again.communicate(timeout=120)
+    assert again.returncode == 0, said
     for name in ("record.json", "curve.parquet", "quantizers.parquet"):
         wanted = mqbench.Store(whole).file(SETTING, name).read_bytes()
         assert store.file(SETTING, name).read_bytes() == wanted, name
