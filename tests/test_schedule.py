@@ -139,9 +139,11 @@ def test_a_run_that_another_sweep_gives_up_is_made(store: Store, notes: str) -> 
 
 SCRIPT = """
 import sys
+import standin
 from mqbench.store import Store
 from mqbench.sweep import stream
 from test_schedule import study
+standin.without_torch()
 list(stream(study(30).settings(), Store(sys.argv[1]), data=sys.argv[2], work="standin:run_slowly", jobs=1))
 """
 

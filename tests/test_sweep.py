@@ -243,8 +243,9 @@ def test_a_reason_is_the_two_lines_that_say_something(said: str, reason: str) ->
 SCRIPT = """
 import sys
 from pathlib import Path
-import test_sweep
+import standin, test_sweep
 from mqbench.store import Store
+standin.without_torch()
 test_sweep.make(Store(sys.argv[1]), sys.argv[2], sys.argv[4], jobs=int(sys.argv[3]))
 """
 
