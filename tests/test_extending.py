@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from processes import environment
+
 PAGE = (Path(__file__).parents[1] / "docs" / "extending.md").read_text(encoding="utf-8")
 FILES = dict(re.findall(r"```python\n# (\w+\.py)\n(.*?)```", PAGE, re.DOTALL))
 COMMANDS = [c.replace("\\\n", " ") for c in re.findall(r"```\n(mqbench .*?)```", PAGE, re.DOTALL)]
@@ -22,11 +24,25 @@ def mqbench(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
+def write(folder: Path) -> Path:
+    folder.mkdir(exist_ok=True)
     for name, text in FILES.items():
-        (tmp_path / name).write_text(text, encoding="utf-8")
-    return tmp_path
+        (folder / name).write_text(text, encoding="utf-8")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[int, str, str]]:
+    """What came of each command, in a process and a folder of its own."""
+    place = tmp_path_factory.mktemp("extending")
+    folders = [str(write(place / str(number))) for number in range(len(COMMANDS))]
+    options = ["--epochs", "1", "--float-epochs", "1", "--jobs", "1", "--json"]
+    commands = [[*shlex.split(command)[1:], *options] for command in COMMANDS]
+    done = subprocess.run(
+        [sys.executable, "-m", "forking", *folders],
+        input=json.dumps(commands), env=environment(), capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    return dict(zip(COMMANDS, json.loads(done.stdout), strict=True))
 
 
 def test_the_page_has_its_examples() -> None:
@@ -34,18 +50,18 @@ def test_the_page_has_its_examples() -> None:
     assert len(COMMANDS) == 3
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 @pytest.mark.parametrize("command", COMMANDS, ids=["algorithm", "all", "executor"])
-def test_the_commands_run(folder: Path, command: str) -> None:
-    arguments = [*shlex.split(command)[1:], "--epochs", "1", "--float-epochs", "1", "--jobs", "1", "--json"]
-    result = mqbench(folder, *arguments)
-    assert result.returncode == 0, result.stderr
-    outcomes = json.loads(result.stdout)["outcomes"]
+def test_the_commands_run(made: dict[str, tuple[int, str, str]], command: str) -> None:
+    code, said, error = made[command]
+    assert code == 0, error
+    outcomes = json.loads(said)["outcomes"]
     assert outcomes["ok"] >= 2
     assert outcomes["failed"] == 0
 
 
-def test_loaded_entries_are_listed(folder: Path) -> None:
-    result = mqbench(folder, "list", "algorithms", "--load", "ewgs.py")
+def test_loaded_entries_are_listed(tmp_path: Path) -> None:
+    result = mqbench(write(tmp_path), "list", "algorithms", "--load", "ewgs.py")
     assert "EWGS: the straight-through gradient" in result.stdout
 
 
