@@ -1,5 +1,6 @@
 """What is imported when: the results wing never waits for torch, and plain commands not for polars."""
 
+import os
 import subprocess
 import sys
 import tomllib
@@ -77,18 +78,26 @@ def test_records_need_polars_only() -> None:
     assert "torch" not in modules
 
 
-@pytest.mark.parametrize("first", ["mqbench.runner", "mqbench.sweep", "mqbench.frame", "mqbench.preparation"])
-def test_public_names_are_what_they_should_be_after_any_import(first: str) -> None:
-    code = f"""
-import {first}
-import mqbench
-names = "run records prepare quantization_off calibrate calibrate_bn convert fake_quantizer"
-for name in names.split():
-    value = getattr(mqbench, name)
-    assert callable(value) and value.__name__ == name, name
-assert mqbench.run is sys.modules["mqbench.runner"].run
-"""
-    imported_by(code)
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_public_names_are_what_they_should_be_after_any_import() -> None:
+    imported_by("""
+import os
+from importlib import import_module
+import lightning_fabric, polars, torch  # once, for all the children
+for first in ("mqbench.runner", "mqbench.sweep", "mqbench.frame", "mqbench.preparation"):
+    child = os.fork()
+    if child:
+        assert os.waitpid(child, 0)[1] == 0, first
+        continue
+    import_module(first)
+    import mqbench
+    names = "run records prepare quantization_off calibrate calibrate_bn convert fake_quantizer"
+    for name in names.split():
+        value = getattr(mqbench, name)
+        assert callable(value) and value.__name__ == name, name
+    assert mqbench.run is sys.modules["mqbench.runner"].run
+    os._exit(0)
+""")
 
 
 def test_every_listed_name_is_there() -> None:

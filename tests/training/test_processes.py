@@ -76,11 +76,23 @@ def states(fabric: Fabric, recipe: Recipe, compute: Compute, file: str) -> None:
         torch.save(found, file)
 
 
+def together(fabric: Fabric, folder: str) -> None:
+    """All that two processes are needed for: they start once."""
+    states(fabric, RECIPE, TWO, str(Path(folder) / "two.pt"))
+    go_on(fabric, folder)
+
+
 @pytest.fixture(scope="module")
-def both(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], dict[str, Any]]:
-    folder = tmp_path_factory.mktemp("states")
-    launch(TWO, states, RECIPE, TWO, str(folder / "two.pt"))
-    launch(ONE, states, JOINT, ONE, str(folder / "one.pt"))
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """With what two processes and one end in."""
+    found = tmp_path_factory.mktemp("states")
+    launch(TWO, together, str(found))
+    launch(ONE, states, JOINT, ONE, str(found / "one.pt"))
+    return found
+
+
+@pytest.fixture(scope="module")
+def both(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     two, one = (torch.load(folder / f"{name}.pt", weights_only=True) for name in ("two", "one"))
     return two, one
 
@@ -215,9 +227,8 @@ def go_on(fabric: Fabric, folder: str) -> None:
     torch.save(found, Path(folder) / f"{fabric.global_rank}.pt")
 
 
-def test_processes_that_die_go_on_with_their_own_statistics(tmp_path: Path) -> None:
-    launch(TWO, go_on, str(tmp_path))
-    every = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in (0, 1)]
+def test_processes_that_die_go_on_with_their_own_statistics(folder: Path) -> None:
+    every = [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in (0, 1)]
     for found in every:
         for name, want in found["whole"].items():
             assert torch.equal(found["again"][name], want), name
@@ -225,4 +236,4 @@ def test_processes_that_die_go_on_with_their_own_statistics(tmp_path: Path) -> N
     first, second = (found["whole"][running] for found in every)
     assert not torch.equal(first, second)  # else there would have been nothing to lose
     with pytest.raises(RequestError, match="holds a run of 2 processes that was interrupted"):
-        train(network("4"), splits(), TWICE, seed=1, checkpoint=Checkpoint(tmp_path / "run.pt"))
+        train(network("4"), splits(), TWICE, seed=1, checkpoint=Checkpoint(folder / "run.pt"))
