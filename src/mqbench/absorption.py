@@ -1,8 +1,9 @@
 """What only a quantizer reads is computed by it, in its one pass: activation functions and batch norms; and back.
 
 In the graph of a prepared network ``relu -> quantizer`` becomes ``quantizer(x, activation=("relu",))``, and
-a batch norm before that leaves its computation to the quantizer while training. A converted network shows
-the operations as they were.
+a batch norm before that leaves its computation to the quantizer while training. Max pooling comes before a
+clipping activation function, with which it commutes (gradients too: a window that is clipped as a whole has none), so
+that less is clipped, and perhaps by a quantizer. A converted network shows the operations as they were.
 """
 
 from typing import Any
@@ -12,12 +13,16 @@ from torch import fx, nn
 
 from mqbench.deferring import deferring, plain
 from mqbench.fused.activation import CLIPS
+from mqbench.fused.pooling import max_pool2d
 from mqbench.layers import QuantizedLayer
 from mqbench.quantizer import FakeQuantize
 
 aten = torch.ops.aten
 
 _TARGETS: dict[Any, str] = {getattr(aten, name).default: name for name in CLIPS}
+_FAST: dict[Any, Any] = {aten.max_pool2d.default: max_pool2d}
+"""Operations with a form here that gives the same numbers sooner."""
+_POOLS_FIRST = "pools_first"
 _ABSORBED = "absorbed"
 """In the metadata of a quantizer's node: name and metadata of the activation function's node."""
 
@@ -25,6 +30,8 @@ _ABSORBED = "absorbed"
 def absorb(graph_module: fx.GraphModule) -> None:
     """Let quantizers compute the clipping activation functions that nothing else reads."""
     modules = dict(graph_module.named_modules(remove_duplicate=False))
+    _exchange(graph_module, _FAST)
+    _pool_first(graph_module)
     for node in list(graph_module.graph.nodes):
         name = _TARGETS.get(node.target) if node.op == "call_function" else None
         readers = list(node.users)
@@ -70,9 +77,42 @@ def release(graph_module: fx.GraphModule) -> None:
                 made[key] = graph_module.graph.create_node("call_function", target, args, name=own_name)
             made[key].meta.update(meta)
         node.args, node.kwargs = (made[key],), {}
+    _pool_last(graph_module)
+    _exchange(graph_module, {fast: plain for plain, fast in _FAST.items()})
     for path, module in list(graph_module.named_modules()):
         if (norm := plain(module)) is not module:
             graph_module.set_submodule(path, norm)
+
+
+def _pool_first(graph_module: fx.GraphModule) -> None:
+    """``pool(clip(x))`` becomes ``clip(pool(x))`` where nothing else reads the clipped tensor."""
+    for pool in list(graph_module.graph.nodes):
+        clip = pool.args[0] if pool.target is max_pool2d else None
+        if isinstance(clip, fx.Node) and clip.target in _TARGETS and len(clip.users) == 1:
+            _change_places(clip, pool)
+            pool.meta[_POOLS_FIRST] = True
+
+
+def _pool_last(graph_module: fx.GraphModule) -> None:
+    """Undo `_pool_first`."""
+    for pool in list(graph_module.graph.nodes):
+        if pool.meta.pop(_POOLS_FIRST, False):
+            _change_places(pool, next(iter(pool.users)))
+
+
+def _change_places(first: fx.Node, second: fx.Node) -> None:
+    """Of two nodes of which the second alone reads the first; each keeps its name and its other arguments."""
+    second.args = (first.args[0], *second.args[1:])
+    second.replace_all_uses_with(first)
+    first.args = (second, *first.args[1:])
+    second.append(first)
+    first.meta["val"], second.meta["val"] = second.meta.get("val"), first.meta.get("val")
+
+
+def _exchange(graph_module: fx.GraphModule, targets: dict[Any, Any]) -> None:
+    for node in graph_module.graph.nodes:
+        if node.op == "call_function":
+            node.target = targets.get(node.target, node.target)
 
 
 def _is_quantizer(node: fx.Node, modules: dict[str, nn.Module]) -> bool:
