@@ -17,7 +17,8 @@ import torch
 from mqbench.algorithms import _clipping, apot, dorefa, dsq, lsq, qil
 from mqbench.functional import STRAIGHT_THROUGH
 from mqbench.fused import elementwise
-from mqbench.fused.elementwise import Affine, Before, Elementwise
+from mqbench.fused.definition import Affine, Before
+from mqbench.fused.elementwise import Elementwise
 
 GRID = (0, 15)
 

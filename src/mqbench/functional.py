@@ -13,7 +13,8 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
 from mqbench.fused.activation import Clip
-from mqbench.fused.elementwise import NOTHING, Before, Definition, Elementwise
+from mqbench.fused.definition import NOTHING, Before, Definition
+from mqbench.fused.elementwise import Elementwise
 from mqbench.fused.incoming import Incoming as Incoming
 from mqbench.fused.incoming import incoming as incoming
 from mqbench.fused.norm import normalised
@@ -93,7 +94,7 @@ def _straight_through(
     return (torch.where((level >= quant_min) & (level <= quant_max), gradient, 0.0),)
 
 
-STRAIGHT_THROUGH = Elementwise(uniform, _straight_through, parameters=2, scalars=2)
+STRAIGHT_THROUGH = Elementwise(uniform, _straight_through, parameters=2, scalars=2, name="straight through")
 """Eq. 1 with the straight-through estimator: the gradient passes where the integer is in range."""
 
 

@@ -13,7 +13,8 @@ from mqbench.functional import STRAIGHT_THROUGH, Incoming, apply
 from mqbench.fused import elementwise, norm, vectors
 from mqbench.fused.activation import Clip
 from mqbench.fused.build import compiler
-from mqbench.fused.elementwise import Affine, Before, Elementwise
+from mqbench.fused.definition import Affine, Before
+from mqbench.fused.elementwise import Elementwise
 from mqbench.fused.near import middle_tanh, near_tanh
 
 pytestmark = pytest.mark.skipif(compiler() is None, reason="no C++ compiler")

@@ -39,7 +39,7 @@ def _gradients(
     return dx, torch.where(below, gradient, 0.0), torch.where(above, gradient, 0.0)
 
 
-CLIPPED = Elementwise(_forward, _gradients, parameters=4, scalars=2, gradients=2)
+CLIPPED = Elementwise(_forward, _gradients, parameters=4, scalars=2, gradients=2, name="clipped")
 """Clip, then Eq. 1; the clipping thresholds receive the gradient of what they clip."""
 
 

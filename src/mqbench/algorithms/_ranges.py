@@ -8,7 +8,8 @@ from torch import Tensor
 
 from mqbench import functional as F
 from mqbench.errors import CalibrationError, RequestError
-from mqbench.fused.elementwise import NOTHING, Before, Elementwise
+from mqbench.fused.definition import NOTHING, Before
+from mqbench.fused.elementwise import Elementwise
 from mqbench.observers._base import Observer
 from mqbench.observers._moments import Kind, summarise
 from mqbench.processes import greatest_of_all, least_of_all
@@ -185,7 +186,8 @@ class MovingRange(RangeQuantizer):
         return self.fake_quantize_incoming(F.Incoming(x))
 
     def fake_quantize_incoming(self, x: F.Incoming) -> Tensor:
-        if x.norm is not None and self.training and type(self).estimate is RangeQuantizer.estimate:
+        own = type(self).estimate is RangeQuantizer.estimate and not torch.compiler.is_compiling()
+        if x.norm is not None and self.training and own:
             return F.apply(_AfterItsRange(self), x, (), self.integer_range())
         x = x.with_norm()
         if self.training:

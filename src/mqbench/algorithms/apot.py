@@ -100,7 +100,9 @@ def _projection(magnitude_bits: int) -> Elementwise:
         inside = c == ratio
         return torch.where(inside, gradient, 0.0), gradient * (projected - torch.where(inside, ratio, 0.0))
 
-    return Elementwise(forward, backward, parameters=1, scalars=len(sums), gradients=1)
+    return Elementwise(
+        forward, backward, parameters=1, scalars=len(sums), gradients=1, name=f"apot {magnitude_bits}"
+    )
 
 
 def _between(magnitude_bits: int, dtype: torch.dtype) -> tuple[float, ...]:

@@ -22,7 +22,8 @@ from mqbench import functional as F
 from mqbench.algorithm import Algorithm
 from mqbench.algorithms._clipping import ClippedActivation
 from mqbench.algorithms._ranges import WeightRange, row_ranges
-from mqbench.fused.elementwise import Before, Elementwise
+from mqbench.fused.definition import Before
+from mqbench.fused.elementwise import Elementwise
 from mqbench.fused.loop import takes
 from mqbench.fused.near import middle_tanh, near_tanh
 

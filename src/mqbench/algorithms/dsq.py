@@ -58,7 +58,7 @@ def _slope(
     return (torch.where((u >= quant_min) & (u <= quant_max), dx, 0.0),)
 
 
-SOFT_STAIRCASE = Elementwise(_forward, _slope, parameters=3, scalars=2)
+SOFT_STAIRCASE = Elementwise(_forward, _slope, parameters=3, scalars=2, name="soft staircase")
 
 
 class DSQWeight(WeightRange):

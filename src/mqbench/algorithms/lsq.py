@@ -71,8 +71,10 @@ def _masked(
     return dx, ds, None if zero_point is None else (dx - gradient) * scale
 
 
-AFTER_ROUNDING = Elementwise(F.uniform, _gradients, parameters=2, scalars=2, gradients=2)
-BEFORE_ROUNDING = Elementwise(F.uniform, _gradients_masked_before, parameters=2, scalars=2, gradients=2)
+AFTER_ROUNDING = Elementwise(F.uniform, _gradients, parameters=2, scalars=2, gradients=2, name="lsq deployed")
+BEFORE_ROUNDING = Elementwise(
+    F.uniform, _gradients_masked_before, parameters=2, scalars=2, gradients=2, name="lsq_premask deployed"
+)
 
 
 class StepSize(NamedTuple):
@@ -88,7 +90,9 @@ class StepSize(NamedTuple):
     learned: Elementwise
 
 
-def _learned(gradients: Callable[..., tuple[Tensor | None, ...]], deployed: Elementwise) -> StepSize:
+def _learned(
+    gradients: Callable[..., tuple[Tensor | None, ...]], deployed: Elementwise, name: str
+) -> StepSize:
     def parameters(step_size: Any, offset: Any, quant_min: float, quant_max: float) -> tuple[Any, Any]:
         scale = torch.clamp(torch.abs(step_size), F.SCALE_FLOOR, math.inf)
         return scale, None if offset is None else torch.round(torch.clamp(offset, quant_min, quant_max))
@@ -113,11 +117,11 @@ def _learned(gradients: Callable[..., tuple[Tensor | None, ...]], deployed: Elem
         ds = ds * (torch.where(step_size < 0.0, -1.0, 1.0) * gradient_scale)
         return dx, ds, None if dz is None else dz * gradient_scale
 
-    return StepSize(deployed, Elementwise(forward, backward, parameters=2, scalars=3, gradients=2))
+    return StepSize(deployed, Elementwise(forward, backward, parameters=2, scalars=3, gradients=2, name=name))
 
 
-MASKED_AFTER = _learned(_gradients, AFTER_ROUNDING)
-MASKED_BEFORE = _learned(_gradients_masked_before, BEFORE_ROUNDING)
+MASKED_AFTER = _learned(_gradients, AFTER_ROUNDING, "lsq")
+MASKED_BEFORE = _learned(_gradients_masked_before, BEFORE_ROUNDING, "lsq_premask")
 
 
 class _PowerOfTwo(Function):

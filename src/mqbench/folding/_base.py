@@ -11,6 +11,7 @@ from mqbench import folding as catalog
 from mqbench.errors import CalibrationError, RequestError
 from mqbench.folding._factor import guarded_factor
 from mqbench.folding._statistics import batch_statistics
+from mqbench.fused import opaque
 from mqbench.fused.loop import takes
 from mqbench.fused.norm import DeferredNorm
 
@@ -86,7 +87,7 @@ def quantized_weight(layer: "QuantizedLayer", factor: Tensor) -> Tensor:
     """Q(w f) for the factor f ``[channels]`` of a folded batch norm; one pass over the weight where there can be."""
     quantizer, weight = layer.weight_quantizer, layer.weight
     watched = quantizer._forward_hooks or quantizer._forward_pre_hooks  # who looks in wants to see w f
-    if watched or not takes(weight):
+    if watched or not (takes(weight) or opaque.sees(weight)):
         return quantizer(weight * along_weight(factor, weight))
     return quantizer(weight, gain=factor)
 

@@ -2,80 +2,19 @@
 
 from collections.abc import Callable, Sequence
 from math import inf
-from typing import Any, NamedTuple, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from mqbench.fused import opaque
 from mqbench.fused.activation import Clip
+from mqbench.fused.definition import NOTHING, Affine, Before
 from mqbench.fused.loop import Loop, Ran, takes
 from mqbench.fused.shapes import broadcast, reduce_like
 
 _NORM = ["mean", "factor", "shift"]
 _GAIN = ["gain"]
-
-
-class Affine(NamedTuple):
-    """(x - mean) factor + shift, each ``[channels]`` along axis 1: what a batch norm does once it has statistics."""
-
-    mean: Tensor
-    factor: Tensor
-    shift: Tensor
-
-    def __call__(self, x: Tensor) -> Tensor:
-        """The tensor that is normalised so."""
-        mean, factor, shift = (broadcast(p, x, 1) for p in self)
-        return (x - mean) * factor + shift
-
-
-class Before(NamedTuple):
-    """What is computed on the way into an elementwise function, in the same pass.
-
-    Attributes:
-        affine: first, or instead of it
-        gain: ``[channels]`` along axis 0, multiplied in (a folded batch norm's factor, into a weight);
-        clip: then.
-    """
-
-    affine: Affine | None = None
-    clip: Clip | None = None
-    gain: Tensor | None = None
-
-    def first(self, x: Tensor) -> Tensor:
-        """``x`` with the affine or the gain applied."""
-        if self.gain is not None:
-            return x * broadcast(self.gain, x, 0)
-        return x if self.affine is None else self.affine(x)
-
-
-NOTHING = Before()
-
-
-class Definition(Protocol):
-    """What a quantizer does to each element: `Elementwise`, or with a forward pass of its own."""
-
-    def forward(
-        self,
-        x: Tensor,
-        parameters: Sequence[Tensor | None],
-        scalars: Sequence[float],
-        *,
-        axis: int | None = None,
-        before: Before = NOTHING,
-    ) -> Tensor:
-        """y, of the shape of ``x``. No gradient is recorded."""
-
-    def backward(
-        self,
-        gradient: Tensor,
-        x: Tensor,
-        parameters: Sequence[Tensor | None],
-        scalars: Sequence[float],
-        *,
-        axis: int | None = None,
-        before: Before = NOTHING,
-    ) -> tuple[Tensor, list[Tensor], list[Tensor | None]]:
-        """Gradients: of x, of what comes before, and of each parameter."""
 
 
 class Elementwise:
@@ -89,7 +28,10 @@ class Elementwise:
         parameters, scalars: how many of each there are. A parameter is a tensor with one value, one for each
             channel, or None; a scalar is a number.
         gradients: how many of the parameters, from the first on, `backward` gives a gradient of.
+        name: by which models that are compiled call its passes, on a CPU; without one they fuse the functions.
     """
+
+    writes = 1
 
     def __init__(
         self,
@@ -99,12 +41,14 @@ class Elementwise:
         parameters: int,
         scalars: int,
         gradients: int = 0,
+        name: str | None = None,
     ) -> None:
         self._forward, self._backward = forward, backward
         self._parameters = [f"p{i}" for i in range(parameters)]
         self._scalars = [f"s{i}" for i in range(scalars)]
         self._gradients = gradients
         self._loops: dict[Any, Loop] = {}
+        self.name = None if name is None else opaque.register(name, self)
 
     def forward(
         self,
@@ -120,6 +64,8 @@ class Elementwise:
             found = self._run((x,), parameters, scalars, axis, before)
             if found is not None:
                 return found.written[0]
+        elif self.name is not None and opaque.sees(x):
+            return self._call((x,), parameters, scalars, axis, before)[0]
         x = before.first(x)
         x = x if before.clip is None else before.clip(x)
         return self._forward(x, *(p if p is None else broadcast(p, x, axis) for p in parameters), *scalars)
@@ -143,12 +89,15 @@ class Elementwise:
             found = self._run((gradient, x), parameters, scalars, axis, before)
             if found is not None:
                 return found.written[0], *self._assigned(found.sums, parameters, before)
+        elif self.name is not None and opaque.sees(x):
+            dx, *sums = self._call((gradient, x), parameters, scalars, axis, before)
+            return dx, *self._assigned(sums, parameters, before)
         shaped = [p if p is None else broadcast(p, x, axis) for p in parameters]
         behind = before.first(x)
         clipped = behind if before.clip is None else before.clip(behind)
-        found_dx, *terms = self._backward(gradient, clipped, *shaped, *scalars)
-        assert found_dx is not None
-        dx: Tensor = found_dx
+        inside, *terms = self._backward(gradient, clipped, *shaped, *scalars)
+        assert inside is not None
+        dx = inside
         if before.clip is not None:
             lower, upper = before.clip
             dx = torch.where((behind <= lower) | (behind >= upper), 0.0, dx)
@@ -182,6 +131,51 @@ class Elementwise:
         return totals[:own], [None if p is None else next(rest, None) for p in parameters[: self._gradients]]
 
     # -- the fused form ---------------------------------------------------------------------------
+
+    def _call(
+        self,
+        tensors: Sequence[Tensor],
+        parameters: Sequence[Tensor | None],
+        scalars: Sequence[float],
+        axis: int | None,
+        before: Before,
+    ) -> list[Tensor]:
+        """As `run`, in a model that is being compiled."""
+        assert self.name is not None
+        affine, clip, gain = before
+        ahead = affine if affine is not None else () if gain is None else (gain,)
+        ends = () if clip is None else clip
+        return opaque.call(self.name, tensors, parameters, scalars, axis=axis, ahead=ahead, clip=ends)
+
+    def run(
+        self,
+        tensors: Sequence[Tensor],
+        parameters: Sequence[Tensor | None],
+        scalars: Sequence[float],
+        axis: int | None,
+        ahead: Sequence[Tensor],
+        clip: Sequence[float],
+    ) -> list[Tensor]:
+        """As `opaque.Pass`: forward for one tensor, backward for two; ahead is nothing, a gain, or an affine."""
+        before = Before(
+            affine=Affine(*ahead) if len(ahead) == len(_NORM) else None,
+            clip=Clip(*clip) if clip else None,
+            gain=ahead[0] if len(ahead) == len(_GAIN) else None,
+        )
+        if len(tensors) == 1:
+            return [self.forward(tensors[0], parameters, scalars, axis=axis, before=before)]
+        gradient, x = tensors
+        dx, own, totals = self.backward(gradient, x, parameters, scalars, axis=axis, before=before)
+        return [dx, *own, *(total for total in totals if total is not None)]
+
+    def summed(
+        self, tensors: Sequence[Tensor], parameters: Sequence[Tensor | None], ahead: Sequence[Tensor]
+    ) -> list[Tensor]:
+        """As `opaque.Pass`."""
+        if len(tensors) == 1:
+            return []
+        own = ahead if len(ahead) == len(_GAIN) else ahead[1:]
+        return [*own, *(p for p in parameters[: self._gradients] if p is not None)]
 
     def _run(
         self,

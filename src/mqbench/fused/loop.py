@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, fx, nn
 
-from mqbench.fused import build
+from mqbench.fused import build, opaque
 from mqbench.fused.emit import UnsupportedOperation, emit
 from mqbench.fused.shapes import check_channels
 
@@ -17,17 +17,16 @@ SERIAL = 1 << 15
 """Elements up to which one thread is faster than many."""
 
 _PLAIN_TENSORS = (Tensor, nn.Parameter)
-_DTYPES = (torch.float32, torch.float64)
 
 
 def takes(x: Tensor) -> bool:
     """A loop can run on this tensor: in eager mode, on the CPU, in float32 or float64.
 
-    A compiler that sees the whole model fuses the definition itself with what is around it.
+    In a model that is being compiled the compiler calls it (`opaque.sees`), or fuses the definition itself.
     """
     if torch.compiler.is_compiling():
         return False
-    return x.dtype in _DTYPES and x.device.type == "cpu" and type(x) in _PLAIN_TENSORS
+    return x.dtype in opaque.DTYPES and x.device.type == "cpu" and type(x) in _PLAIN_TENSORS
 
 
 class Ran(NamedTuple):
@@ -45,6 +44,7 @@ class Loop:
         tensors, parameters, absent, scalars: names of its arguments, by kind.
         sums: for each summed result the position of the parameter that it is a gradient of.
         writes: how many of the results, the first ones, are written for each element; the others are summed.
+        name: by which models that are compiled call it.
     """
 
     def __init__(
@@ -57,6 +57,7 @@ class Loop:
         absent: Sequence[str] = (),
         sums: Sequence[int] = (),
         writes: int = 1,
+        name: str | None = None,
     ) -> None:
         self._text = partial(
             emit, "run", function, tensors=tensors, parameters=parameters, scalars=scalars,
@@ -70,7 +71,8 @@ class Loop:
             *[number] * 3,
             ctypes.c_int,
         ]
-        self._sums, self._writes = sums, writes
+        self._sums, self.writes = sums, writes
+        self.name = None if name is None else opaque.register(name, self)
         self._compiled: dict[tuple[torch.dtype, ...], Any] = {}
 
     def compiled(self, dtypes: tuple[torch.dtype, ...]) -> Any:
@@ -112,6 +114,9 @@ class Loop:
             out: where to write, as far as given; may be among ``tensors`` if it has the order of the last.
         """
         x = tensors[-1]
+        if self.name is not None and opaque.sees(x):
+            found = opaque.call(self.name, tensors, parameters, scalars, axis=axis)
+            return Ran(found[: self.writes], found[self.writes :])
         dtype = x.dtype
         run = self.compiled((dtype, *[p.dtype for p in parameters]))
         if run is None:
@@ -136,7 +141,7 @@ class Loop:
             arguments.append(tensor.data_ptr())
         arguments.append(x.data_ptr())
         written = []
-        for place in range(self._writes):
+        for place in range(self.writes):
             given = out[place] if place < len(out) else None
             if given is None or given.stride() != strides or given.dtype is not dtype:
                 given = torch.empty_like(x)
@@ -154,6 +159,27 @@ class Loop:
             arguments += (total.data_ptr(), counts[index] > 1)
         run(*arguments, *scalars, *shape, torch.get_num_threads() if size > SERIAL else 1)
         return Ran(written, sums)
+
+    def run(
+        self,
+        tensors: Sequence[Tensor],
+        parameters: Sequence[Tensor | None],
+        scalars: Sequence[float],
+        axis: int | None,
+        ahead: Sequence[Tensor],
+        clip: Sequence[float],
+    ) -> list[Tensor]:
+        """As `opaque.Pass`; nothing is ahead."""
+        ran = self(tensors, [p for p in parameters if p is not None], scalars, axis=axis)
+        assert ran is not None
+        return [*ran.written, *ran.sums]
+
+    def summed(
+        self, tensors: Sequence[Tensor], parameters: Sequence[Tensor | None], ahead: Sequence[Tensor]
+    ) -> list[Tensor]:
+        """As `opaque.Pass`."""
+        given = [p for p in parameters if p is not None]
+        return [given[index] for index in self._sums]
 
 
 @lru_cache(maxsize=4096)

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from mqbench.fused import build
-from mqbench.fused.elementwise import NOTHING, Before, Elementwise
+from mqbench.fused.definition import NOTHING, Before
+from mqbench.fused.elementwise import Elementwise
 from mqbench.fused.loop import SERIAL, is_channels_last, takes
 from mqbench.fused.shapes import check_channels
 

@@ -22,8 +22,10 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 from torch.autograd.graph import increment_version
 
+from mqbench.fused import opaque
 from mqbench.fused.activation import Clip
-from mqbench.fused.elementwise import Affine, Before, Definition, Elementwise
+from mqbench.fused.definition import Affine, Before, Definition
+from mqbench.fused.elementwise import Elementwise
 from mqbench.fused.loop import Loop, takes
 from mqbench.fused.vectors import Vectors
 
@@ -54,13 +56,20 @@ class DeferredNorm:
 def can_defer(output: Tensor) -> bool:
     """A fused pass over this layer output exists and pays."""
     return (
-        takes(output)
-        and torch.is_grad_enabled()
+        torch.is_grad_enabled()
         and output.dim() > 2
         and output.is_contiguous()
         and output.numel() > output.shape[1]
-        and STATISTICS.compiled((output.dtype,) * 2) is not None
+        and (
+            (takes(output) and STATISTICS.compiled((output.dtype,) * 2) is not None)
+            or (opaque.sees(output) and _there_are_passes())
+        )
     )
+
+
+@opaque.constant
+def _there_are_passes() -> bool:
+    return STATISTICS.compiled((torch.float32,) * 2) is not None
 
 
 def _sums(x: Any, origin: Any) -> Any:
@@ -88,16 +97,28 @@ def _gradient_sums(gradient: Any, x: Any, mean: Any) -> Any:
     return gradient * (x - mean), gradient * 1.0
 
 
-IDENTITY = Elementwise(_same, _gradient, parameters=0, scalars=0)
-_GRADIENT_SUMS = Loop(_gradient_sums, tensors=["gradient", "x"], parameters=["mean"], sums=[0, 0], writes=0)
-STATISTICS = Loop(_sums, tensors=["x"], parameters=["origin"], sums=[0, 0], writes=0)
-_ALONG = Loop(_along, tensors=["x"], parameters=["mean", "constant", "slope"])
-COMBINE = Loop(_combine, tensors=["gradient", "x"], parameters=["mean", "factor", "constant", "slope"])
+IDENTITY = Elementwise(_same, _gradient, parameters=0, scalars=0, name="identity")
+_GRADIENT_SUMS = Loop(
+    _gradient_sums,
+    tensors=["gradient", "x"],
+    parameters=["mean"],
+    sums=[0, 0],
+    writes=0,
+    name="gradient_sums",
+)
+STATISTICS = Loop(_sums, tensors=["x"], parameters=["origin"], sums=[0, 0], writes=0, name="statistics")
+_ALONG = Loop(_along, tensors=["x"], parameters=["mean", "constant", "slope"], name="along")
+COMBINE = Loop(
+    _combine, tensors=["gradient", "x"], parameters=["mean", "factor", "constant", "slope"], name="combine"
+)
 
 
 def _sums_around(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """The first element of each channel, and sum and sum of squares around it."""
-    origin = x.as_strided((x.shape[1],), (x.stride(1),), x.storage_offset()).contiguous()
+    if torch.compiler.is_compiling():
+        origin = x.flatten(2)[0, :, 0].contiguous()
+    else:
+        origin = x.as_strided((x.shape[1],), (x.stride(1),), x.storage_offset()).contiguous()
     found = STATISTICS((x,), (origin,), axis=1)
     assert found is not None
     first, second = found.sums
@@ -190,16 +211,34 @@ def fused_statistics(output: Tensor) -> tuple[Tensor, Tensor]:
     return mean, variance
 
 
+@torch.no_grad()
+def _begun(norm: DeferredNorm) -> tuple[Tensor, Tensor, Tensor]:
+    """Mean, inverse r and factor A of a batch norm, in one pass; moves the running statistics."""
+    output, running = norm.output, (norm.running_mean, norm.running_var)
+    count = output.numel() // output.shape[1]
+    *_, mean, inverse, factor = _BEGIN(
+        (norm.gamma, *running, norm.divisor, norm.bias, *_sums_around(output)),
+        (count, norm.eps, norm.momentum, count / max(count - 1, 1)),
+        out=running,
+    )
+    if not torch.compiler.is_compiling():
+        increment_version(running)
+    return mean, inverse, factor
+
+
 class _Normalised(Function):
-    """Batch norm, clip and an elementwise definition: one pass for the statistics, one for all the rest."""
+    """Batch norm, clip and an elementwise definition, in one pass; the statistics are known."""
 
     @staticmethod
     def forward(
         ctx: Any,
-        norm: DeferredNorm,
+        eps: float,
         clip: Clip | None,
         definition: Definition,
         scalars: tuple[float, ...],
+        mean: Tensor,
+        inverse: Tensor,
+        factor: Tensor,
         output: Tensor,
         gamma: Tensor,
         beta: Tensor,
@@ -207,16 +246,8 @@ class _Normalised(Function):
         bias: Tensor | None,
         *parameters: Tensor | None,
     ) -> Tensor:
-        count = output.numel() // output.shape[1]
-        running = norm.running_mean, norm.running_var
-        *_, mean, inverse, factor = _BEGIN(
-            (gamma, *running, divisor, bias, *_sums_around(output)),
-            (count, norm.eps, norm.momentum, count / max(count - 1, 1)),
-            out=running,
-        )
-        increment_version(running)
         ctx.save_for_backward(output, mean, factor, beta, inverse, divisor, *parameters)
-        ctx.how, ctx.has_bias = (clip, definition, scalars, norm.eps), bias is not None
+        ctx.how, ctx.has_bias = (clip, definition, scalars, eps), bias is not None
         before = Before(Affine(mean, factor, beta), clip)
         return definition.forward(output, parameters, scalars, before=before)
 
@@ -241,9 +272,8 @@ class _Normalised(Function):
         assert found is not None
         d_bias = torch.zeros_like(mean) if ctx.has_bias else None  # it cancels; weight decay still wants it
         rest = [None] * (len(parameters) - len(totals))
-        return (
-            None, None, None, None, found.written[0], d_gamma, d_beta, d_divisor, d_bias, *totals, *rest,
-        )  # fmt: skip
+        none = [None] * 7
+        return *none, found.written[0], d_gamma, d_beta, d_divisor, d_bias, *totals, *rest
 
 
 def normalised(
@@ -255,5 +285,8 @@ def normalised(
 ) -> Tensor:
     """An elementwise definition of a clipped batch norm, with all gradients."""
     vectors = norm.gamma, norm.beta, norm.divisor, norm.bias
-    y: Tensor = _Normalised.apply(norm, clip, definition, scalars, norm.output, *vectors, *parameters)
+    begun = _begun(norm)
+    y: Tensor = _Normalised.apply(
+        norm.eps, clip, definition, scalars, *begun, norm.output, *vectors, *parameters
+    )
     return y

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 
-from mqbench.fused.elementwise import Before, Definition
+from mqbench.fused.definition import Before, Definition
 
 _RECIPE = "_mqbench_recipe"
 

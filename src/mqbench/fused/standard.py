@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-from mqbench.fused.elementwise import Affine, Before, Definition
+from mqbench.fused.definition import Affine, Before, Definition
 from mqbench.fused.loop import takes
 from mqbench.fused.norm import COMBINE, STATISTICS, mean_and_variance
 

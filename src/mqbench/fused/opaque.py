@@ -1,0 +1,119 @@
+"""The compiled loops as one operation that a compiler of whole models (`torch.compile`) calls and does not look into.
+
+Left to it, the loops of a quantized network take twice the time that they take here. On GPUs, for tensors in
+another memory order and where no C++ compiler is, it fuses the definitions themselves.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from mqbench.fused import build
+
+DTYPES = (torch.float32, torch.float64)
+
+
+class Pass(Protocol):
+    """What goes over the elements of tensors once, and gives tensors of their shape and sums."""
+
+    writes: int
+    """How many of the results have the shape of the last tensor."""
+
+    def run(
+        self,
+        tensors: Sequence[Tensor],
+        parameters: Sequence[Tensor | None],
+        scalars: Sequence[float],
+        axis: int | None,
+        ahead: Sequence[Tensor],
+        clip: Sequence[float],
+    ) -> list[Tensor]:
+        """The results: those of the tensors' shape, then the sums."""
+
+    def summed(
+        self, tensors: Sequence[Tensor], parameters: Sequence[Tensor | None], ahead: Sequence[Tensor]
+    ) -> list[Tensor]:
+        """For each sum what it has the shape of."""
+
+
+_PASSES: dict[str, Pass] = {}
+
+
+def register(name: str, one: Pass) -> str:
+    """Let `call` know a pass by a name that means the same in every process (compiled models are cached)."""
+    assert name not in _PASSES, name
+    _PASSES[name] = one
+    return name
+
+
+def sees(x: Tensor) -> bool:
+    """A model is being compiled, and its passes over this tensor can be called."""
+    return (
+        torch.compiler.is_dynamo_compiling()
+        and not torch.compiler.is_exporting()
+        and x.device.type == "cpu"
+        and x.dtype in DTYPES
+        and x.is_contiguous()
+        and _there_is_a_compiler()
+    )
+
+
+def constant(question: Callable[[], bool]) -> Callable[[], bool]:
+    """What is asked once while a model is being compiled, and not looked into."""
+    asked: Callable[[], bool] = torch.compiler.assume_constant_result(question)
+    return asked
+
+
+_there_is_a_compiler = constant(lambda: build.is_wanted() and build.compiler() is not None)
+
+
+@torch.library.custom_op(
+    "mqbench::fused_pass",
+    mutates_args=(),
+    schema="(str name, Tensor[] tensors, Tensor?[] parameters, float[] scalars, int? axis, Tensor[] ahead, "
+    "float[] clip) -> Tensor[]",
+)
+def _fused_pass(
+    name: str,
+    tensors: Sequence[Tensor],
+    parameters: Sequence[Tensor | None],
+    scalars: Sequence[float],
+    axis: int | None,
+    ahead: Sequence[Tensor],
+    clip: Sequence[float],
+) -> list[Tensor]:
+    return _PASSES[name].run(tensors, parameters, scalars, axis, ahead, clip)
+
+
+@_fused_pass.register_fake
+def _(
+    name: str,
+    tensors: Sequence[Tensor],
+    parameters: Sequence[Tensor | None],
+    scalars: Sequence[float],
+    axis: int | None,
+    ahead: Sequence[Tensor],
+    clip: Sequence[float],
+) -> list[Tensor]:
+    one, x = _PASSES[name], tensors[-1]
+    shapes = [p.shape for p in one.summed(tensors, parameters, ahead)]
+    return [*[torch.empty_like(x) for _ in range(one.writes)], *[x.new_empty(shape) for shape in shapes]]
+
+
+def call(
+    name: str,
+    tensors: Sequence[Tensor],
+    parameters: Sequence[Tensor | None] = (),
+    scalars: Sequence[float] = (),
+    *,
+    axis: int | None = None,
+    ahead: Sequence[Tensor] = (),
+    clip: Sequence[float] = (),
+) -> list[Tensor]:
+    """The pass of that name, in a model that is being compiled; only where `sees`."""
+    results: list[Tensor] = torch.ops.mqbench.fused_pass(
+        name, list(tensors), list(parameters), [float(s) for s in scalars], axis, list(ahead), list(clip)
+    )
+    return results
