@@ -131,15 +131,27 @@ def test_any_channel_axis(monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype, a
     )
 
 
+@pytest.mark.parametrize("order", [torch.contiguous_format, torch.channels_last])
 @pytest.mark.parametrize("name", ["lsq", "clipped"])
-def test_behind_a_batch_norm(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    x, definition = values(4, CHANNELS, 8, 9), DEFINITIONS[name]
+def test_behind_a_batch_norm(monkeypatch: pytest.MonkeyPatch, name: str, order: torch.memory_format) -> None:
+    x, definition = values(40, CHANNELS, 18, 19).to(memory_format=order), DEFINITIONS[name]
     affine = Affine(*(values(CHANNELS, seed=s) for s in (2, 3, 4)))
     given = parameters(definition, False, True, x.dtype)
     before = Before(affine, Clip(0.0))
     fused, plain = both(monkeypatch, definition, x, given, scalars(definition), before=before)
     agree(fused, plain)
     assert fused[2].shape == fused[3].shape == (CHANNELS,)
+    assert fused[0].is_contiguous(memory_format=order)
+    assert fused[1].is_contiguous(memory_format=order)
+
+
+@pytest.mark.parametrize("shape", [(7, CHANNELS), (9, CHANNELS, 1, 1), (3, CHANNELS, 2, 2, 2)])
+def test_channels_innermost(monkeypatch: pytest.MonkeyPatch, shape: tuple[int, ...]) -> None:
+    x = values(*shape)
+    if len(shape) == 5:
+        x = x.to(memory_format=torch.channels_last_3d)
+    given = parameters(lsq.AFTER_ROUNDING, True, True, x.dtype)
+    agree(*both(monkeypatch, lsq.AFTER_ROUNDING, x, given, GRID, axis=1))
 
 
 @pytest.mark.parametrize("name", DEFINITIONS)
@@ -177,14 +189,15 @@ def test_memory_order_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     agree(*both(monkeypatch, lsq.AFTER_ROUNDING, values(0, 8), given, GRID))  # empty
 
 
-def test_sums_do_not_depend_on_threads() -> None:
-    x, gradient = values(64, 4000), values(64, 4000, seed=1)
-    given = parameters(lsq.AFTER_ROUNDING, False, True, x.dtype)
+@pytest.mark.parametrize(("channels", "axis"), [(False, None), (True, 1)])
+def test_sums_do_not_depend_on_threads(channels: bool, axis: int | None) -> None:
+    x, gradient = values(85000, CHANNELS), values(85000, CHANNELS, seed=1)
+    given = parameters(lsq.AFTER_ROUNDING, channels, True, x.dtype)
     before = torch.get_num_threads()
     sums = []
     for threads in (1, 2):
         torch.set_num_threads(threads)
-        sums.append(lsq.AFTER_ROUNDING.backward(gradient, x, given, GRID)[2])
+        sums.append(lsq.AFTER_ROUNDING.backward(gradient, x, given, GRID, axis=axis)[2])
     torch.set_num_threads(before)
     assert all(torch.equal(a, b) for a, b in zip(*sums, strict=True))
 

@@ -16,6 +16,7 @@ import torch
 from torch import fx
 
 from mqbench.fused.near import middle_tanh, near_tanh
+from mqbench.fused.prelude import PRELUDE
 
 BLOCK = 4096
 
@@ -32,63 +33,6 @@ _CALLS: dict[Any, str] = {
     near_tanh: "near_tanh_", middle_tanh: "middle_tanh_",
     torch.clamp: "clamp_", torch.where: "where_", operator.neg: "-", operator.invert: "!",
 }  # fmt: skip
-
-_PRELUDE = """
-#include <cstdint>
-#include <cstdlib>
-static inline float round_(float v) { return __builtin_rintf(v); }
-static inline double round_(double v) { return __builtin_rint(v); }
-static inline float floor_(float v) { return __builtin_floorf(v); }
-static inline double floor_(double v) { return __builtin_floor(v); }
-static inline float abs_(float v) { return __builtin_fabsf(v); }
-static inline double abs_(double v) { return __builtin_fabs(v); }
-static inline float sqrt_(float v) { return __builtin_sqrtf(v); }
-static inline double sqrt_(double v) { return __builtin_sqrt(v); }
-static inline float copysign_(float v, float s) { return __builtin_copysignf(v, s); }
-static inline double copysign_(double v, double s) { return __builtin_copysign(v, s); }
-static inline double tanh_(double v) { return __builtin_tanh(v); }
-static inline double near_tanh_(double v) { return __builtin_tanh(v); }
-static inline double middle_tanh_(double v) { return __builtin_tanh(v); }
-static inline float near_tanh_(float v) {  // least squares of tanh(v)/v in v^2, to 2e-8
-  const float z = v * v;
-  float p = -5.02419017794e-3f;
-  p = p * z + 1.99512713532e-2f; p = p * z - 5.34969764365e-2f; p = p * z + 1.33279482087e-1f;
-  p = p * z - 3.33331043931e-1f;
-  return (p * z + 1.0f) * v;  // z v would be subnormal, and slow, where v is 1e-14 (a folded batch norm of gamma 0)
-}
-static inline float middle_tanh_(float v) {  // rational, least squares of (tanh(v)/v - 1)/v^2 in v^2, to 1e-9
-  const float z = v * v;
-  float p = -5.56945755e-6f, q = 1.72582574e-2f;
-  p = p * z - 1.59550238e-2f; p = p * z - 3.33333317e-1f;
-  q = q * z + 4.47864846e-1f; q = q * z + 1.0f;
-  return (p / q * z + 1.0f) * v;
-}
-template <class V> static inline V sign_(V v) { return V(v > V(0)) - V(v < V(0)); }
-template <class V> static inline V clamp_(V v, T lo, T hi) { v = v < V(lo) ? V(lo) : v; return v > V(hi) ? V(hi) : v; }
-template <class A, class B> static inline auto where_(bool c, A a, B b) -> decltype(a + b) { return c ? a : b; }
-// to the last place or two of tanhf, but without branches or tables, so that the loop is vectorised
-static inline float exp_(float v) {
-  const float n = __builtin_rintf(v * 1.44269504f);
-  float r = v - n * 0.693359375f;
-  r = r + n * 2.12194440e-4f;
-  float p = 1.9875691500e-4f;
-  p = p * r + 1.3981999507e-3f; p = p * r + 8.3334519073e-3f; p = p * r + 4.1665795894e-2f;
-  p = p * r + 1.6666665459e-1f; p = p * r + 5.0000001201e-1f;
-  const float e = p * r * r + r + 1.0f;
-  union { int32_t i; float f; } scale;
-  scale.i = (int32_t(n) + 127) << 23;
-  return e * scale.f;
-}
-static inline float tanh_(float v) {
-  const float a = __builtin_fabsf(v), z = v * v;
-  float p = -5.70498872745e-3f;
-  p = p * z + 2.06390887954e-2f; p = p * z - 5.37397155531e-2f;
-  p = p * z + 1.33314422036e-1f; p = p * z - 3.33332819422e-1f;
-  const float near = (p * z + 1.0f) * v;
-  const float far = 1.0f - 2.0f / (exp_(2.0f * (a > 20.0f ? 20.0f : a)) + 1.0f);
-  return a < 0.625f ? near : v != v ? v : __builtin_copysignf(far, v);
-}
-"""
 
 _SHELL = """
 extern "C" void {name}({signature}, int64_t outer, int64_t channels, int64_t inner, int threads) {{
@@ -110,6 +54,29 @@ extern "C" void {name}({signature}, int64_t outer, int64_t channels, int64_t inn
 """
 
 
+# where the channels are the innermost axis: rows of them, and a sum for each channel
+_SHELL_OF_ROWS = """
+extern "C" void {name}({signature}, int64_t rows, int64_t channels, int64_t, int threads) {{
+  const int64_t step = channels < {block} ? {block} / channels : 1, tasks = (rows + step - 1) / step;
+  T* partial = {partial};
+  #pragma omp parallel for num_threads(threads) if (threads > 1) schedule(static)
+  for (int64_t task = 0; task < tasks; ++task) {{
+    const int64_t end = (task + 1) * step < rows ? (task + 1) * step : rows;
+    T* own = partial + task * {sums} * channels;
+{locals}
+    for (int64_t row = task * step; row < end; ++row) {{
+      const int64_t base = row * channels;
+      #pragma omp simd
+      for (int64_t i = 0; i < channels; ++i) {{
+{body}
+      }}
+    }}
+  }}
+{totals}
+}}
+"""
+
+
 class UnsupportedOperation(NotImplementedError):
     """The function uses an operation that has no C++ form here."""
 
@@ -125,6 +92,7 @@ def emit(
     dtypes: Sequence[torch.dtype],
     sums: int,
     writes: int = 1,
+    along: Sequence[bool] | None = None,
 ) -> str:
     """The text of the C function ``name``.
 
@@ -139,6 +107,7 @@ def emit(
         dtypes: of the elements, then of each parameter.
         sums: how many results are summed; they come after the written one.
         writes: how many results are written for each element.
+        along: where the channels are the innermost axis, whether each parameter has one value for each of them.
 
     Raises:
         UnsupportedOperation: an operation that has no C++ form.
@@ -161,7 +130,8 @@ def emit(
         if node.op != "placeholder"
     ]
     lines += [f"out{k}_[base + i] = {r.node.name};" for k, r in enumerate(results[:writes])]
-    lines += [f"sum{i} += {r.node.name};" for i, r in enumerate(results[writes:])]
+    sum_of = "sum{}" if along is None else "own[{} * channels + i]"
+    lines += [f"{sum_of.format(i)} += {r.node.name};" for i, r in enumerate(results[writes:])]
 
     kinds = [_C_TYPES[d] for d in dtypes]
     signature = [f"const T* {t}_" for t in tensors] + [f"T* out{i}_" for i in range(writes)]
@@ -170,23 +140,39 @@ def emit(
     ]
     signature += [f"T* total{i}, int64_t total{i}_step" for i in range(sums)]
     signature += [f"double {s}_" for s in scalars]
-    local = [
-        f"const {kind} {p} = {p}_[channel * {p}_step];" for p, kind in zip(parameters, kinds[1:], strict=True)
-    ]
-    local += [f"const T {s} = T({s}_);" for s in scalars]
-    local += [f"T sum{i} = 0;" for i in range(sums)]
-    shell = _SHELL.format(
-        name=name,
-        signature=", ".join(signature),
-        block=BLOCK,
-        partial=f"(double*)malloc(sizeof(double) * (tasks + 1) * {sums})" if sums else "nullptr",
-        locals=_indented(local, 4),
-        reduction=f" reduction(+: {', '.join(f'sum{i}' for i in range(sums))})" if sums else "",
-        body=_indented(lines, 6),
-        keep=_indented([f"partial[task * {sums} + {i}] = sum{i};" for i in range(sums)], 4),
-        totals=_totals(sums),
-    )
-    return f"#define T {kinds[0]}\n{_PRELUDE}{shell}"
+    typed = list(zip(parameters, kinds[1:], strict=True))
+    local = [f"const T {s} = T({s}_);" for s in scalars]
+    if along is None:
+        local += [f"const {kind} {p} = {p}_[channel * {p}_step];" for p, kind in typed]
+        text = _SHELL.format(
+            name=name,
+            signature=", ".join(signature),
+            block=BLOCK,
+            partial=f"(double*)malloc(sizeof(double) * (tasks + 1) * {sums})" if sums else "nullptr",
+            locals=_indented([*local, *(f"T sum{i} = 0;" for i in range(sums))], 4),
+            reduction=f" reduction(+: {', '.join(f'sum{i}' for i in range(sums))})" if sums else "",
+            body=_indented(lines, 6),
+            keep=_indented([f"partial[task * {sums} + {i}] = sum{i};" for i in range(sums)], 4),
+            totals=_totals(sums),
+        )
+    else:
+        local += [
+            f"const {kind} {p} = {p}_[0];" for (p, kind), many in zip(typed, along, strict=True) if not many
+        ]
+        lines[:0] = [
+            f"const {kind} {p} = {p}_[i];" for (p, kind), many in zip(typed, along, strict=True) if many
+        ]
+        text = _SHELL_OF_ROWS.format(
+            name=name,
+            signature=", ".join(signature),
+            block=2 * BLOCK,
+            sums=sums,
+            partial=f"(T*)calloc((tasks + 1) * {sums} * channels, sizeof(T))" if sums else "nullptr",
+            locals=_indented(local, 4),
+            body=_indented(lines, 8),
+            totals=_totals_of_rows(sums),
+        )
+    return f"#define T {kinds[0]}\n{PRELUDE}{text}"
 
 
 def _totals(sums: int) -> str:
@@ -204,6 +190,24 @@ def _totals(sums: int) -> str:
             f"    if (total{i}_step) {{ total{i}[c] = T(total); total = 0; }}",
             "  }",
             f"  if (!total{i}_step) total{i}[0] = T(total);",
+            "}",
+        ]
+    return _indented([*lines, "free(partial);"], 2)
+
+
+def _totals_of_rows(sums: int) -> str:
+    lines = []
+    for i in range(sums):
+        lines += [
+            "{",
+            "  double all = 0;",
+            "  for (int64_t c = 0; c < channels; ++c) {",
+            "    double total = 0;",
+            f"    for (int64_t t = 0; t < tasks; ++t) total += partial[(t * {sums} + {i}) * channels + c];",
+            f"    if (total{i}_step) total{i}[c] = T(total);",
+            "    all += total;",
+            "  }",
+            f"  if (!total{i}_step) total{i}[0] = T(all);",
             "}",
         ]
     return _indented([*lines, "free(partial);"], 2)

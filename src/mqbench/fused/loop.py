@@ -11,7 +11,7 @@ from torch import Tensor, fx, nn
 
 from mqbench.fused import build, opaque
 from mqbench.fused.emit import UnsupportedOperation, emit
-from mqbench.fused.shapes import check_channels
+from mqbench.fused.shapes import check_channels, is_channels_last, ordered
 
 SERIAL = 1 << 15
 """Elements up to which one thread is faster than many."""
@@ -73,23 +73,27 @@ class Loop:
         ]
         self._sums, self.writes = sums, writes
         self.name = None if name is None else opaque.register(name, self)
-        self._compiled: dict[tuple[torch.dtype, ...], Any] = {}
+        self._compiled: dict[Any, Any] = {}
 
-    def compiled(self, dtypes: tuple[torch.dtype, ...]) -> Any:
-        """The C function for these types of the elements and of each parameter; None if there cannot be one."""
-        if dtypes not in self._compiled:
+    def compiled(self, dtypes: tuple[torch.dtype, ...], along: tuple[bool, ...] | None = None) -> Any:
+        """The C function for these types of the elements and of each parameter; None if there cannot be one.
+
+        ``along`` is for tensors whose channels are the innermost axis: which parameters have a value for each.
+        """
+        key = dtypes if along is None else (dtypes, along)
+        if key not in self._compiled:
             if not build.is_wanted():  # not now, that is
                 return None
-            library = self._library(dtypes)
+            library = self._library(dtypes, along)
             run = None if library is None else library.run
             if run is not None:
                 run.restype, run.argtypes = None, self._signature
-            self._compiled[dtypes] = run
-        return self._compiled[dtypes]
+            self._compiled[key] = run
+        return self._compiled[key]
 
-    def _library(self, dtypes: tuple[torch.dtype, ...]) -> ctypes.CDLL | None:
+    def _library(self, dtypes: tuple[torch.dtype, ...], along: tuple[bool, ...] | None) -> ctypes.CDLL | None:
         try:
-            text = self._text(dtypes=dtypes)
+            text = self._text(dtypes=dtypes, along=along)
         except (UnsupportedOperation, fx.proxy.TraceError) as error:
             build.warn(f"one of them has no such form: {error}")
             return None
@@ -118,19 +122,21 @@ class Loop:
             found = opaque.call(self.name, tensors, parameters, scalars, axis=axis)
             return Ran(found[: self.writes], found[self.writes :])
         dtype = x.dtype
-        run = self.compiled((dtype, *[p.dtype for p in parameters]))
-        if run is None:
-            return None
         size = x.numel()
         counts = [p.numel() for p in parameters]
-        shape = (1, 1, size)
+        shape, along = (1, 1, size), None
         if axis is not None and any([p.dim() for p in parameters]):  # noqa: C419
             for parameter in parameters:  # the loop reads and writes as many as there are channels
                 if parameter.dim():
                     check_channels(parameter.numel(), x, axis)
             shape = _around(x.shape, axis)
-        if not x.is_contiguous() and not (shape[0] == 1 and is_channels_last(x)):
-            x = x.contiguous()
+            if shape[1] > 1 and (shape[2] == 1 if x.is_contiguous() else axis == 1 and is_channels_last(x)):
+                shape, along = (size // shape[1], shape[1], 1), tuple([n > 1 for n in counts])
+        run = self.compiled((dtype, *[p.dtype for p in parameters]), along)
+        if run is None:
+            return None
+        if along is None:
+            x = ordered(x, any_order=shape[0] == 1)
         strides = x.stride()
         kept = [x]  # what the loop reads must live until it is done
         arguments: list[Any] = []
@@ -187,10 +193,3 @@ def _around(shape: torch.Size, axis: int) -> tuple[int, int, int]:
     """Number of elements before, along and behind an axis that exists."""
     axis %= len(shape)
     return prod(shape[:axis]), shape[axis], prod(shape[axis + 1 :])
-
-
-def is_channels_last(x: Tensor) -> bool:
-    """Dense, with the first axis outermost, but not in the order of the axes."""
-    return (x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last)) or (
-        x.dim() == 5 and x.is_contiguous(memory_format=torch.channels_last_3d)
-    )

@@ -16,8 +16,8 @@ from torch import Tensor
 from mqbench.fused import build
 from mqbench.fused.definition import NOTHING, Before
 from mqbench.fused.elementwise import Elementwise
-from mqbench.fused.loop import SERIAL, is_channels_last, takes
-from mqbench.fused.shapes import check_channels
+from mqbench.fused.loop import SERIAL, takes
+from mqbench.fused.shapes import check_channels, is_channels_last
 
 MAX_LEVELS = 64
 

@@ -27,6 +27,7 @@ from mqbench.fused.activation import Clip
 from mqbench.fused.definition import Affine, Before, Definition
 from mqbench.fused.elementwise import Elementwise
 from mqbench.fused.loop import Loop, takes
+from mqbench.fused.shapes import is_channels_last
 from mqbench.fused.vectors import Vectors
 
 
@@ -58,7 +59,7 @@ def can_defer(output: Tensor) -> bool:
     return (
         torch.is_grad_enabled()
         and output.dim() > 2
-        and output.is_contiguous()
+        and (output.is_contiguous() or is_channels_last(output))
         and output.numel() > output.shape[1]
         and (
             (takes(output) and STATISTICS.compiled((output.dtype,) * 2) is not None)
@@ -257,11 +258,12 @@ class _Normalised(Function):
         output, mean, factor, beta, inverse, divisor, *parameters = ctx.saved_tensors
         clip, definition, scalars, eps = ctx.how
         before = Before(Affine(mean, factor, beta), clip)
+        none: list[Tensor | None] = [None] * 7
         if definition is IDENTITY and clip is None:
-            h, own = gradient, None
+            h, own, totals = gradient, None, none[:0]
             found = _GRADIENT_SUMS((gradient, output), (mean,), axis=1)
             assert found is not None
-            affine, totals = found.sums, list[Tensor | None]()
+            affine = found.sums
         else:
             h, affine, totals = definition.backward(gradient, output, parameters, scalars, before=before)
             own = h
@@ -272,7 +274,6 @@ class _Normalised(Function):
         assert found is not None
         d_bias = torch.zeros_like(mean) if ctx.has_bias else None  # it cancels; weight decay still wants it
         rest = [None] * (len(parameters) - len(totals))
-        none = [None] * 7
         return *none, found.written[0], d_gamma, d_beta, d_divisor, d_bias, *totals, *rest
 
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from mqbench.fused import build
+from mqbench.fused.shapes import ordered
 
 DTYPES = (torch.float32, torch.float64)
 
@@ -55,7 +56,6 @@ def sees(x: Tensor) -> bool:
         and not torch.compiler.is_exporting()
         and x.device.type == "cpu"
         and x.dtype in DTYPES
-        and x.is_contiguous()
         and _there_is_a_compiler()
     )
 
@@ -74,6 +74,7 @@ _there_is_a_compiler = constant(lambda: build.is_wanted() and build.compiler() i
     mutates_args=(),
     schema="(str name, Tensor[] tensors, Tensor?[] parameters, float[] scalars, int? axis, Tensor[] ahead, "
     "float[] clip) -> Tensor[]",
+    tags=(torch.Tag.flexible_layout,),
 )
 def _fused_pass(
     name: str,
@@ -84,7 +85,12 @@ def _fused_pass(
     ahead: Sequence[Tensor],
     clip: Sequence[float],
 ) -> list[Tensor]:
-    return _PASSES[name].run(tensors, parameters, scalars, axis, ahead, clip)
+    one, x = _PASSES[name], ordered(tensors[-1])
+    results = one.run([*tensors[:-1], x], parameters, scalars, axis, ahead, clip)
+    for place, result in enumerate(results[: one.writes]):
+        if result.stride() != x.stride():  # what the compiler was told
+            results[place] = torch.empty_like(x).copy_(result)
+    return results
 
 
 @_fused_pass.register_fake
@@ -97,7 +103,7 @@ def _(
     ahead: Sequence[Tensor],
     clip: Sequence[float],
 ) -> list[Tensor]:
-    one, x = _PASSES[name], tensors[-1]
+    one, x = _PASSES[name], ordered(tensors[-1])
     shapes = [p.shape for p in one.summed(tensors, parameters, ahead)]
     return [*[torch.empty_like(x) for _ in range(one.writes)], *[x.new_empty(shape) for shape in shapes]]
 

@@ -1,4 +1,4 @@
-"""How a parameter of a tensor or of its channels meets the elements."""
+"""How a parameter of a tensor or of its channels meets the elements, and how they lie in memory."""
 
 import torch
 from torch import Tensor
@@ -40,3 +40,15 @@ def reduce_like(gradient: Tensor, parameter: Tensor) -> Tensor:
     if torch.compiler.is_compiling() and gradient.dim() > 2:
         return gradient.sum([0, *range(2, gradient.dim())]).sum()
     return gradient.sum()
+
+
+def ordered(x: Tensor, *, any_order: bool = True) -> Tensor:
+    """The tensor in the order of its axes; in any dense order, if that does."""
+    return x if x.is_contiguous() or (any_order and is_channels_last(x)) else x.contiguous()
+
+
+def is_channels_last(x: Tensor) -> bool:
+    """Dense, with the first axis outermost, but not in the order of the axes."""
+    return (x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last)) or (
+        x.dim() == 5 and x.is_contiguous(memory_format=torch.channels_last_3d)
+    )
