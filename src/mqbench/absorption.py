@@ -44,6 +44,20 @@ def absorb(graph_module: fx.GraphModule) -> None:
             reader.meta[_ABSORBED] = node.name, dict(node.meta)
         graph_module.graph.erase_node(node)
     _defer_norms(graph_module, modules)
+    _defer_data(graph_module, modules)
+
+
+def _defer_data(graph_module: fx.GraphModule, modules: dict[str, nn.Module]) -> None:
+    """Tell the quantizers of data which nothing but layers reads."""
+    fed: dict[FakeQuantize, bool] = {}
+    for node in graph_module.graph.nodes:
+        quantizer = modules.get(str(node.target)) if node.op == "call_module" else None
+        if isinstance(quantizer, FakeQuantize):
+            data = isinstance(node.args[0], fx.Node) and node.args[0].op == "placeholder"
+            layers = all(isinstance(modules.get(str(r.target)), QuantizedLayer) for r in node.users)
+            fed[quantizer] = fed.get(quantizer, True) and data and layers
+    for quantizer, feeds in fed.items():
+        quantizer.feeds_layers = feeds
 
 
 def _defer_norms(graph_module: fx.GraphModule, modules: dict[str, nn.Module]) -> None:

@@ -5,6 +5,7 @@ dL/dx, a convolution of the gradient with few output channels, that costs as muc
 linearity it is also the sum of w times the weight gradient that dx/ds as the input would give, which is cheap.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -14,6 +15,8 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 from torch.nn import grad
 
+from mqbench.fused.activation import Clip
+from mqbench.fused.definition import Before, Definition
 from mqbench.fused.recompute import Recipe, recipe_of
 
 _WEIGHT_GRADIENTS: dict[Any, Any] = {
@@ -29,49 +32,62 @@ class _DataConvolution(Function):
         ctx: Any,
         operation: Any,
         options: dict[str, Any],
-        recipe: Recipe,
-        x: Tensor,
+        definition: Definition,
+        scalars: Sequence[float],
+        clip: Clip | None,
+        data: Tensor,
+        quantized: Tensor | None,
         weight: Tensor,
         bias: Tensor | None,
         *parameters: Tensor | None,
     ) -> Tensor:
-        ctx.save_for_backward(recipe.x, weight, *parameters)
-        ctx.how = operation, options, recipe
-        return operation(x, weight, bias, **options)
+        ctx.save_for_backward(data, weight, *parameters)
+        ctx.how = operation, options, definition, scalars, Before(clip=clip)
+        if quantized is None:
+            quantized = definition.forward(data, parameters, scalars, before=Before(clip=clip))
+        return operation(quantized, weight, bias, **options)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        operation, options, recipe = ctx.how
+        operation, options, definition, scalars, before = ctx.how
         data, weight, *parameters = ctx.saved_tensors
 
         def weight_gradient(x: Tensor) -> Tensor:
             return _WEIGHT_GRADIENTS[operation](x, weight.shape, gradient, **options)
 
-        terms = recipe.definition.terms(data, parameters, recipe.scalars, recipe.before.clip)
+        terms = definition.terms(data, parameters, scalars, before.clip)
         totals: list[Tensor | None] = [
             None if term is None else (weight_gradient(term) * weight).sum() for term in terms
         ]
         totals += [None] * (len(parameters) - len(totals))
-        d_weight = weight_gradient(recipe.make()) if ctx.needs_input_grad[4] else None
-        d_bias = None
-        if ctx.needs_input_grad[5]:
+        d_weight = d_bias = None
+        if ctx.needs_input_grad[7]:
+            d_weight = weight_gradient(definition.forward(data, parameters, scalars, before=before))
+        if ctx.needs_input_grad[8]:
             d_bias = gradient.sum([axis for axis in range(gradient.dim()) if axis != 1])
-        return None, None, None, None, d_weight, d_bias, *totals
+        return *[None] * 7, d_weight, d_bias, *totals
 
 
 def data_convolution(
-    operation: Any, options: dict[str, Any], x: Tensor, weight: Tensor, bias: Tensor | None
+    operation: Any, options: dict[str, Any], x: Tensor | Recipe, weight: Tensor, bias: Tensor | None
 ) -> Tensor | None:
-    """The convolution, if ``x`` is quantized data with parameters that learn; None if it is anything else."""
-    recipe = recipe_of(x)
+    """The convolution, if ``x`` is quantized data with parameters that learn; None if it is anything else.
+
+    A recipe is data that is still to be quantized.
+    """
+    recipe, quantized = (x, None) if isinstance(x, Recipe) else (recipe_of(x), x.detach())
     if recipe is None or recipe.x.requires_grad or not torch.is_grad_enabled():
         return None
-    if operation not in _WEIGHT_GRADIENTS or isinstance(options["padding"], str) or x.dim() != weight.dim():
+    data = recipe.x
+    if (
+        operation not in _WEIGHT_GRADIENTS
+        or isinstance(options["padding"], str)
+        or data.dim() != weight.dim()
+    ):
         return None
-    if x.dtype is not weight.dtype or torch.is_autocast_enabled(x.device.type):
+    if data.dtype is not weight.dtype or torch.is_autocast_enabled(data.device.type):
         return None
-    y: Tensor = _DataConvolution.apply(
-        operation, options, recipe, x.detach(), weight, bias, *recipe.parameters
-    )
+    how = operation, options, recipe.definition, recipe.scalars, recipe.before.clip
+    y: Tensor = _DataConvolution.apply(*how, data, quantized, weight, bias, *recipe.parameters)
     return y

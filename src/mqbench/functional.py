@@ -144,7 +144,17 @@ def apply(
     if not any(p is not None and p.requires_grad for p in learns):
         return definition.forward(x.tensor, parameters, scalars, axis=axis, before=before)
     y: Tensor = _Apply.apply(definition, scalars, axis, clip, gain, x.tensor, *parameters)
-    remember(y, Recipe(definition, x.tensor, parameters, scalars, axis, before))
+    recipe = Recipe(definition, x.tensor, parameters, scalars, axis, before)
+    remember(y, recipe)
+    if x.made is not None:
+        x.made.append((y, recipe))
+    return y
+
+
+def made(recipe: Recipe) -> Tensor:
+    """What a recipe makes, with its gradients."""
+    how = recipe.definition, recipe.scalars, recipe.axis, recipe.before.clip, recipe.before.gain
+    y: Tensor = _Apply.apply(*how, recipe.x, *recipe.parameters)
     return y
 
 

@@ -10,9 +10,9 @@ from torch.nn import functional as F
 from mqbench.data_layer import data_convolution
 from mqbench.folding._base import BatchNormTensors, Folding, OutputStatistics, unfolded_output
 from mqbench.folding._statistics import batch_statistics, joint_statistics
-from mqbench.functional import broadcast, dequantize
+from mqbench.functional import broadcast, dequantize, made
 from mqbench.fused.norm import DeferredNorm
-from mqbench.fused.recompute import recomputed
+from mqbench.fused.recompute import Recipe, recomputed
 from mqbench.processes import is_distributed
 from mqbench.quantizer import FakeQuantize
 
@@ -69,11 +69,13 @@ class QuantizedLayer(nn.Module):
         weight, bias = tensors.folded(self.weight, self.bias)
         self.weight, self.bias = nn.Parameter(weight), nn.Parameter(bias)
 
-    def compute(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-        """The layer's operation with any weight and bias."""
+    def compute(self, x: Tensor | Recipe, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+        """The layer's operation with any weight and bias; of a recipe, what it makes is quantized here."""
         output = data_convolution(self._op, self._options, x, weight, bias)
         if output is not None:
             return output
+        if isinstance(x, Recipe):
+            x = made(x)
         with recomputed(x):
             return self._op(x, weight, bias, **self._options)
 

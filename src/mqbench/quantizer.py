@@ -10,9 +10,11 @@ from torch import Tensor, nn
 from mqbench import functional as F
 from mqbench import observers as observer_catalog
 from mqbench.errors import CalibrationError, IncompatibleError, RequestError
+from mqbench.fused import opaque
 from mqbench.fused.activation import Activation, clip_of
 from mqbench.fused.incoming import Incoming, incoming
 from mqbench.fused.norm import DeferredNorm
+from mqbench.fused.recompute import Recipe
 from mqbench.observation import Observation, at_least_float
 from mqbench.observers._base import Observer
 from mqbench.scheme import QParams, QuantScheme
@@ -42,6 +44,8 @@ class FakeQuantize(nn.Module, ABC):
         scheme: the grid in use (after the adaptive sign was decided).
         nonnegative: whether the calibration data had no negative value.
         enabled: with False the input passes through unchanged.
+        feeds_layers: nothing but quantized layers reads the output, and the input is data: in a model that is being
+            compiled the layers quantize it.
         batches_per_step: batches (of other processes, or accumulated) that share an optimizer step with
             each that passes; a gradient scale that counts elements counts theirs.
         calibrated_with: the observer of the last calibration, None for the algorithm's own.
@@ -82,6 +86,7 @@ class FakeQuantize(nn.Module, ABC):
         self.channel_axis = (channel_axis or 0) if scheme.per_channel else None
         self.channels = channels if scheme.per_channel else None
         self.enabled = True
+        self.feeds_layers = False
         self.batches_per_step = 1
         self.calibrated_with: str | None = None
         self._observation: Observation | None = None
@@ -156,7 +161,7 @@ class FakeQuantize(nn.Module, ABC):
 
     def forward(
         self, x: Tensor | DeferredNorm, activation: Activation | None = None, gain: Tensor | None = None
-    ) -> Tensor:
+    ) -> Tensor | Recipe:
         """Fake-quantize ``x`` (any shape, floating point); unchanged while disabled or observing.
 
         Within a prepared network the batch norm and the ``activation`` function before it may be left to
@@ -176,6 +181,10 @@ class FakeQuantize(nn.Module, ABC):
             raise RequestError(f"a fake quantizer takes floating-point tensors, got {dtype}")
         if dtype.itemsize == 2:
             arrived = Incoming(arrived.with_norm().tensor.float(), None, clip)
+        if self.feeds_layers and opaque.sees(arrived.tensor) and not self._forward_hooks:
+            made: list[tuple[Tensor, Recipe]] = []
+            y = self.fake_quantize_incoming(arrived._replace(made=made))
+            return made[0][1] if made and made[0][0] is y else y
         plain = arrived.norm is None and clip is None and arrived.gain is None
         y = self.fake_quantize(arrived.tensor) if plain else self.fake_quantize_incoming(arrived)
         return y if dtype is y.dtype else y.to(dtype)

@@ -7,19 +7,22 @@ from torch import Tensor
 
 from mqbench.fused.activation import Clip
 from mqbench.fused.norm import DeferredNorm
+from mqbench.fused.recompute import Recipe
 from mqbench.fused.shapes import broadcast
 
 
 class Incoming(NamedTuple):
     """``clip(norm(tensor))`` or ``clip(tensor * gain)``, all of which a definition can compute in its own pass.
 
-    The gain is ``[channels]`` along axis 0: the factor of a folded batch norm, for a weight.
+    The gain is ``[channels]`` along axis 0: the factor of a folded batch norm, for a weight. What was made and how
+    is noted in ``made``, if that is there.
     """
 
     tensor: Tensor
     norm: DeferredNorm | None = None
     clip: Clip | None = None
     gain: Tensor | None = None
+    made: list[tuple[Tensor, Recipe]] | None = None
 
     @property
     def dtype(self) -> torch.dtype:
