@@ -5,6 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from mqbench.fused.behind import computed
 from mqbench.fused.norm import DeferredNorm, can_defer
 from mqbench.processes import is_distributed
 
@@ -23,7 +24,9 @@ class Deferring:
     def forward(self: Any, x: Tensor) -> Tensor | DeferredNorm:
         """[N, C, ...] -> the same, normalised or yet to be."""
         # where processes train together the statistics may be joint ones, which the plain path sees to
-        if not (self.training and self.enabled and can_defer(x)) or is_distributed():
+        # and a compiler fuses a batch norm with what else reads it
+        alone = torch.compiler.is_compiling() and not self.defers
+        if alone or not (self.training and self.enabled and can_defer(x)) or is_distributed():
             return super().forward(x)  # type: ignore[misc]
         if self.num_batches_tracked is not None:
             self.num_batches_tracked.add_(1)
@@ -36,7 +39,7 @@ class Deferring:
             momentum=self.momentum,
             eps=self.eps,
         )
-        return norm if self.defers and not self._forward_hooks else norm.compute()
+        return norm if self.defers and not self._forward_hooks else computed(norm)
 
 
 class DeferringBatchNorm1d(Deferring, nn.BatchNorm1d):  # type: ignore[misc]

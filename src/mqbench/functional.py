@@ -13,11 +13,11 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
 from mqbench.fused.activation import Clip
+from mqbench.fused.behind import can_follow, normalised
 from mqbench.fused.definition import NOTHING, Before, Definition
 from mqbench.fused.elementwise import Elementwise
 from mqbench.fused.incoming import Incoming as Incoming
 from mqbench.fused.incoming import incoming as incoming
-from mqbench.fused.norm import normalised
 from mqbench.fused.recompute import Recipe, remember
 from mqbench.fused.shapes import broadcast as broadcast
 from mqbench.fused.shapes import reduce_like as reduce_like
@@ -136,9 +136,11 @@ def apply(
     axis: int | None = None,
 ) -> Tensor:
     """An elementwise definition with its gradients; ``x`` may have a batch norm, a gain and a clip still to come."""
-    norm, clip, gain = x.norm, x.clip, x.gain
-    if norm is not None:
-        return normalised(norm, clip, definition, parameters, scalars)
+    if x.norm is not None:
+        if can_follow(definition):
+            return normalised(x.norm, x.clip, definition, parameters, scalars)
+        x = x.with_norm()
+    clip, gain = x.clip, x.gain
     before = NOTHING if clip is None and gain is None else Before(clip=clip, gain=gain)
     learns = [x.tensor, gain, *parameters] if torch.is_grad_enabled() else []
     if not any(p is not None and p.requires_grad for p in learns):

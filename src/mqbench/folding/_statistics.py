@@ -6,7 +6,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from mqbench.fused.norm import can_defer, fused_statistics
+from mqbench.fused.moments import fused_statistics
+from mqbench.fused.norm import can_defer
 from mqbench.processes import sum_of_all
 
 

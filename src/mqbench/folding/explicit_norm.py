@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mqbench.folding._base import BatchNormTensors, Folding, along_output, scaled_output
+from mqbench.fused.behind import computed
 from mqbench.fused.norm import DeferredNorm, can_defer
 from mqbench.layers import QuantizedLayer
 
@@ -34,7 +35,7 @@ class ExplicitNorm(Folding):
                 divisor=factor,
                 bias=layer.bias,
             )
-            return norm if layer.defers and not layer._forward_hooks else norm.compute()
+            return norm if layer.defers and not layer._forward_hooks else computed(norm)
         output = scaled / along_output(factor, scaled)
         if layer.bias is not None:
             output = output + along_output(layer.bias, output)

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from mqbench.fused.activation import Clip
+from mqbench.fused.behind import computed
 from mqbench.fused.norm import DeferredNorm
 from mqbench.fused.recompute import Recipe
 from mqbench.fused.shapes import broadcast
@@ -37,7 +38,7 @@ class Incoming(NamedTuple):
         """The same with the batch norm computed, or the gain."""
         if self.gain is not None:
             return Incoming(self.tensor * broadcast(self.gain, self.tensor, 0), None, self.clip)
-        return self if self.norm is None else Incoming(self.norm.compute(), None, self.clip)
+        return self if self.norm is None else Incoming(computed(self.norm), None, self.clip)
 
     def whole(self) -> Tensor:
         """The tensor with everything computed."""

@@ -10,7 +10,7 @@ from functools import cache
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, fx
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
@@ -126,6 +126,9 @@ def max_pool2d(
     ceil_mode: bool = False,
 ) -> Tensor:
     """Max pooling as ``torch.ops.aten.max_pool2d``, ``[N, C, H, W]`` or ``[C, H, W]``; errors are torch's."""
+    if isinstance(x, fx.Proxy):  # a graph is being unpickled
+        window = kernel_size, stride, padding, dilation, ceil_mode
+        return x.tracer.create_proxy("call_function", max_pool2d, (x, *window), {})
     if not (takes(x) and x.dim() == 4 and x.is_contiguous() and x.numel()) or _compiled(x.dtype) is None:
         return torch.ops.aten.max_pool2d.default(x, kernel_size, stride, padding, dilation, ceil_mode)
     # torch checks the sizes, and says what the output's are, without computing

@@ -17,7 +17,8 @@ from torch.autograd.function import once_differentiable
 
 from mqbench.fused.definition import Affine, Before, Definition
 from mqbench.fused.loop import takes
-from mqbench.fused.norm import COMBINE, STATISTICS, mean_and_variance
+from mqbench.fused.moments import STATISTICS, mean_and_variance
+from mqbench.fused.norm import COMBINE
 
 
 def can_standardise(x: Tensor) -> bool:
