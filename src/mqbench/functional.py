@@ -8,7 +8,7 @@ reciprocal rounds differently at ties).
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
@@ -142,6 +142,8 @@ def apply(
         x = x.with_norm()
     clip, gain = x.clip, x.gain
     before = NOTHING if clip is None and gain is None else Before(clip=clip, gain=gain)
+    if axis is None and torch.compiler.is_compiling() and isinstance(x.tensor, nn.Parameter):
+        axis = 0  # alike for one scale; but a weight's pass is called
     learns = [x.tensor, gain, *parameters] if torch.is_grad_enabled() else []
     if not any(p is not None and p.requires_grad for p in learns):
         return definition.forward(x.tensor, parameters, scalars, axis=axis, before=before)

@@ -64,7 +64,7 @@ class Elementwise:
             found = self._run((x,), parameters, scalars, axis, before)
             if found is not None:
                 return found.written[0]
-        elif self.name is not None and opaque.sees(x):
+        elif self._is_called(x, axis, before):
             return self._call((x,), parameters, scalars, axis, before)[0]
         x = before.first(x)
         x = x if before.clip is None else before.clip(x)
@@ -89,7 +89,7 @@ class Elementwise:
             found = self._run((gradient, x), parameters, scalars, axis, before)
             if found is not None:
                 return found.written[0], *self._assigned(found.sums, parameters, before)
-        elif self.name is not None and opaque.sees(x):
+        elif self._is_called(x, axis, before):
             dx, *sums = self._call((gradient, x), parameters, scalars, axis, before)
             return dx, *self._assigned(sums, parameters, before)
         shaped = [p if p is None else broadcast(p, x, axis) for p in parameters]
@@ -131,6 +131,13 @@ class Elementwise:
         return totals[:own], [None if p is None else next(rest, None) for p in parameters[: self._gradients]]
 
     # -- the fused form ---------------------------------------------------------------------------
+
+    def _is_called(self, x: Tensor, axis: int | None, before: Before) -> bool:
+        """In a model that is being compiled; what is done to a whole tensor, the compiler does with what is around."""
+        known = self.name is not None and (
+            axis is not None or before.affine is not None or before.gain is not None
+        )
+        return known and opaque.sees(x)
 
     def _call(
         self,

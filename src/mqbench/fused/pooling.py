@@ -118,7 +118,7 @@ POOLING(wide, double, int64_t)
 
 
 def max_pool2d(
-    x: Tensor,
+    x: Tensor | fx.Proxy,
     kernel_size: Sequence[int],
     stride: Sequence[int] = (),
     padding: Sequence[int] = (0,),
@@ -128,7 +128,8 @@ def max_pool2d(
     """Max pooling as ``torch.ops.aten.max_pool2d``, ``[N, C, H, W]`` or ``[C, H, W]``; errors are torch's."""
     if isinstance(x, fx.Proxy):  # a graph is being unpickled
         window = kernel_size, stride, padding, dilation, ceil_mode
-        return x.tracer.create_proxy("call_function", max_pool2d, (x, *window), {})
+        made: Any = x.tracer.create_proxy("call_function", max_pool2d, (x, *window), {})
+        return made
     if not (takes(x) and x.dim() == 4 and x.is_contiguous() and x.numel()) or _compiled(x.dtype) is None:
         return torch.ops.aten.max_pool2d.default(x, kernel_size, stride, padding, dilation, ceil_mode)
     # torch checks the sizes, and says what the output's are, without computing
