@@ -12,7 +12,7 @@ from mqbench import observers as observer_catalog
 from mqbench.errors import CalibrationError, IncompatibleError, RequestError
 from mqbench.fused import opaque
 from mqbench.fused.activation import Activation, clip_of
-from mqbench.fused.incoming import Incoming, incoming
+from mqbench.fused.incoming import Incoming, incoming, recipe_of
 from mqbench.fused.norm import DeferredNorm
 from mqbench.fused.recompute import Recipe
 from mqbench.observation import Observation, at_least_float
@@ -44,8 +44,7 @@ class FakeQuantize(nn.Module, ABC):
         scheme: the grid in use (after the adaptive sign was decided).
         nonnegative: whether the calibration data had no negative value.
         enabled: with False the input passes through unchanged.
-        feeds_layers: nothing but quantized layers reads the output, and the input is data: in a model that is being
-            compiled the layers quantize it.
+        feeds_layers: only quantized layers read the output, of data: in a model that is compiled they quantize it.
         batches_per_step: batches (of other processes, or accumulated) that share an optimizer step with
             each that passes; a gradient scale that counts elements counts theirs.
         calibrated_with: the observer of the last calibration, None for the algorithm's own.
@@ -182,9 +181,7 @@ class FakeQuantize(nn.Module, ABC):
         if dtype.itemsize == 2:
             arrived = Incoming(arrived.with_norm().tensor.float(), None, clip)
         if self.feeds_layers and opaque.sees(arrived.tensor) and not self._forward_hooks:
-            made: list[tuple[Tensor, Recipe]] = []
-            y = self.fake_quantize_incoming(arrived._replace(made=made))
-            return made[0][1] if made and made[0][0] is y else y
+            return recipe_of(self.fake_quantize_incoming, arrived)
         plain = arrived.norm is None and clip is None and arrived.gain is None
         y = self.fake_quantize(arrived.tensor) if plain else self.fake_quantize_incoming(arrived)
         return y if dtype is y.dtype else y.to(dtype)
@@ -300,8 +297,4 @@ class FakeQuantize(nn.Module, ABC):
 
     def extra_repr(self) -> str:
         """Role and grid, for printing."""
-        scheme = self.scheme
-        traits = [f"{self.role}, {scheme.bits} bits", "symmetric" if scheme.symmetric else "asymmetric"]
-        traits += ["signed" if scheme.signed else "unsigned"]
-        traits += ["per-channel"] * scheme.per_channel + ["power-of-two"] * scheme.power_of_two
-        return ", ".join(traits)
+        return f"{self.role}, {self.scheme.description}"

@@ -54,6 +54,13 @@ class QuantScheme:
         """Largest integer of the range (Nmax)."""
         return 2 ** (self.bits - 1) - 1 if self.signed else 2**self.bits - 1
 
+    @property
+    def description(self) -> str:
+        """In words, for printing."""
+        traits = [f"{self.bits} bits", "symmetric" if self.symmetric else "asymmetric"]
+        traits += ["signed" if self.signed else "unsigned"]
+        return ", ".join(traits + ["per-channel"] * self.per_channel + ["power-of-two"] * self.power_of_two)
+
 
 @dataclass(frozen=True)
 class QParams:

@@ -1,5 +1,6 @@
 """What enters a quantizer: a tensor, perhaps with a batch norm, a factor or an activation still to be computed."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -53,3 +54,10 @@ def incoming(
     if isinstance(x, Incoming):
         return x
     return Incoming(x.output, x, clip) if isinstance(x, DeferredNorm) else Incoming(x, None, clip, gain)
+
+
+def recipe_of(quantize: Callable[[Incoming], Tensor], x: Incoming) -> Tensor | Recipe:
+    """What ``quantize`` would do, to be done by who reads it; or done, if it is more than one definition."""
+    made: list[tuple[Tensor, Recipe]] = []
+    y = quantize(x._replace(made=made))
+    return made[0][1] if made and made[0][0] is y else y
