@@ -1,7 +1,7 @@
 """The compiled loops as one operation that a compiler of whole models (`torch.compile`) calls and does not look into.
 
-Left to it, batch norms with the quantizers behind them, and weights, take twice the time that they take here. On GPUs, and
-where no C++ compiler is, it fuses the definitions themselves.
+Left to it, batch norms with the quantizers behind them, and weights, take twice the time that they take here. On
+GPUs, and where no C++ compiler is, it fuses the definitions themselves.
 """
 
 from collections.abc import Callable, Sequence
