@@ -121,5 +121,5 @@ def test_other_names_are_not_there() -> None:
 
 
 def test_the_version_is_that_of_the_project() -> None:
-    project = tomllib.loads((SOURCE.parent / "pyproject.toml").read_text())["project"]
-    assert mqbench.__version__ == project.get("version", mqbench.__version__)
+    text = (Path(__file__).parents[1] / "pyproject.toml").read_text(encoding="utf-8")
+    assert mqbench.__version__ == tomllib.loads(text)["project"]["version"]
