@@ -140,3 +140,23 @@ def test_layers_keep_no_quantized_input(monkeypatch: pytest.MonkeyPatch) -> None
     with torch.autograd.graph.saved_tensors_hooks(note, lambda t: t):
         q(images())
     assert recomputed < sum(saved.values())
+
+
+@pytest.mark.parametrize(
+    ("backend", "algorithm", "folding"),
+    [("academic", "lsq", -1), ("fbgemm", "lsq", 4), ("tensorrt", "lsq", 3), ("tvm", "dsq", 4)],
+)
+def test_channels_last_trains_as_any_order(backend: str, algorithm: str, folding: int) -> None:
+    ordered = prepared(backend, algorithm, folding, torch.float32)
+    last = copy.deepcopy(ordered).to(memory_format=torch.channels_last)
+    found = []
+    for network, x in ((ordered, images()), (last, images().to(memory_format=torch.channels_last))):
+        network.train()
+        network(x).square().mean().backward()
+        gradients = {name: p.grad for name, p in network.named_parameters() if p.grad is not None}
+        found.append((gradients, {n: b for n, b in network.named_buffers() if "running" in n}))
+    (want, statistics), (got, others) = found
+    for name, gradient in want.items():
+        assert (got[name] - gradient).abs().max() <= 1e-4 * gradient.abs().max().clamp_min(1e-3), name
+    for name, statistic in statistics.items():
+        torch.testing.assert_close(others[name], statistic, rtol=1e-5, atol=1e-5)
