@@ -45,7 +45,9 @@ class Rules:
         if node.op == "call_function":
             name = str(node.target)
             return (
-                name.split(".")[1] if name.startswith("aten.") else "getitem" if "getitem" in name else name
+                name.split(".")[1]
+                if name.startswith("aten.")
+                else str(getattr(node.target, "__name__", name))
             )
         return node.op
 
