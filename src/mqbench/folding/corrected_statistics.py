@@ -4,11 +4,26 @@ o = conv(x, w) + b gives mu~ and sd~; with sd_r taken after the update and held 
 conv(x, Q(w g/sd_r)) sd_r/sd~ + beta + (b - mu~) g/sd~. The quantized weight is as steady as sd_r.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
-from mqbench.folding._base import BatchNormTensors, Folding, along_output, quantized_weight
+from mqbench.folding._base import BatchNormTensors, Folding, quantized_weight
+from mqbench.functional import apply, incoming
+from mqbench.fused.elementwise import Elementwise
 from mqbench.layers import QuantizedLayer
+
+
+def _rescaled(x: Any, correction: Any, shift: Any) -> Any:
+    return x * correction + shift
+
+
+def _gradients(gradient: Any, x: Any, correction: Any, shift: Any) -> Any:
+    return gradient * correction, gradient * x, gradient
+
+
+RESCALED = Elementwise(_rescaled, _gradients, parameters=2, scalars=0, gradients=2)
 
 
 class CorrectedStatistics(Folding):
@@ -24,7 +39,7 @@ class CorrectedStatistics(Folding):
         output = layer.compute(x, quantized_weight(layer, bn.scaled(running_deviation)))
         shift = bn.shift(layer.bias, mean, bn.scaled(batch_deviation))
         correction = running_deviation / batch_deviation
-        return torch.addcmul(along_output(shift, output), output, along_output(correction, output))
+        return apply(RESCALED, incoming(output), (correction, shift), (), axis=1)
 
 
 FOLDING = CorrectedStatistics()

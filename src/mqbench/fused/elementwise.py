@@ -248,7 +248,8 @@ class Elementwise:
             behind = x * gain
         inside, *terms = self._backward(gradient, torch.clamp(behind, lower, upper), *self._ordered(named))
         assert inside is not None
-        dx = torch.where((behind <= lower) | (behind >= upper), 0.0, inside)
+        # one condition made of two is a branch to g++, and five times as slow
+        dx = torch.where(behind <= lower, 0.0, torch.where(behind >= upper, 0.0, inside))
         if gain is not None:
             return (dx * gain, dx * x, *terms)
         return (dx, *([] if mean is None else [dx * (x - mean), dx]), *terms)
