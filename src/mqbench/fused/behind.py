@@ -3,7 +3,6 @@
 In a model that is being compiled all of that is one call forward and one backward.
 """
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -96,16 +95,9 @@ class _Behind:
         assert isinstance(definition, Elementwise)
         self._definition = definition
 
-    def run(
-        self,
-        tensors: Sequence[Tensor],
-        parameters: Sequence[Tensor | None],
-        scalars: Sequence[float],
-        axis: int | None,
-        ahead: Sequence[Tensor],
-        clip: Sequence[float],
-    ) -> list[Tensor]:
+    def run(self, call: opaque.Call) -> list[Tensor]:
         """y, mean, inverse, factor and the moved running statistics; or the gradients of all that has one."""
+        tensors, parameters, scalars, _, ahead, clip = call
         ends = Clip(*clip) if clip else None
         if len(tensors) == 1:
             (output,), (gamma, beta, running_mean, running_var) = tensors, ahead
@@ -126,14 +118,12 @@ class _Behind:
         found = end(gradient, output, known, eps, ends, self._definition, own, numbers)
         return [found.output, *(g for g in (*found[1:4], *found.parameters) if g is not None)]
 
-    def summed(
-        self, tensors: Sequence[Tensor], parameters: Sequence[Tensor | None], ahead: Sequence[Tensor]
-    ) -> list[Tensor]:
+    def summed(self, call: opaque.Call) -> list[Tensor]:
         """For each vector what it has the shape of."""
-        if len(tensors) == 1:
-            return [ahead[0]] * 5
-        divisor, *own = parameters
-        return [ahead[0]] * (2 if divisor is None else 3) + self._definition.summed(tensors, own, ())
+        if len(call.tensors) == 1:
+            return [call.ahead[0]] * 5
+        divisor, *own = call.parameters
+        return [call.ahead[0]] * (2 if divisor is None else 3) + self._definition.learned(own)
 
 
 opaque.register_form(_FORM, _Behind)

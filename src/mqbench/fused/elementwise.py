@@ -154,16 +154,9 @@ class Elementwise:
         ends = () if clip is None else clip
         return opaque.call(self.name, tensors, parameters, scalars, axis=axis, ahead=ahead, clip=ends)
 
-    def run(
-        self,
-        tensors: Sequence[Tensor],
-        parameters: Sequence[Tensor | None],
-        scalars: Sequence[float],
-        axis: int | None,
-        ahead: Sequence[Tensor],
-        clip: Sequence[float],
-    ) -> list[Tensor]:
+    def run(self, call: opaque.Call) -> list[Tensor]:
         """As `opaque.Pass`: forward for one tensor, backward for two; ahead is nothing, a gain, or an affine."""
+        tensors, parameters, scalars, axis, ahead, clip = call
         before = Before(
             affine=Affine(*ahead) if len(ahead) == len(_NORM) else None,
             clip=Clip(*clip) if clip else None,
@@ -175,14 +168,16 @@ class Elementwise:
         dx, own, totals = self.backward(gradient, x, parameters, scalars, axis=axis, before=before)
         return [dx, *own, *(total for total in totals if total is not None)]
 
-    def summed(
-        self, tensors: Sequence[Tensor], parameters: Sequence[Tensor | None], ahead: Sequence[Tensor]
-    ) -> list[Tensor]:
+    def summed(self, call: opaque.Call) -> list[Tensor]:
         """As `opaque.Pass`."""
-        if len(tensors) == 1:
+        if len(call.tensors) == 1:
             return []
-        own = ahead if len(ahead) == len(_GAIN) else ahead[1:]
-        return [*own, *(p for p in parameters[: self._gradients] if p is not None)]
+        own = call.ahead if len(call.ahead) == len(_GAIN) else call.ahead[1:]
+        return [*own, *self.learned(call.parameters)]
+
+    def learned(self, parameters: Sequence[Tensor | None]) -> list[Tensor]:
+        """The parameters that get a gradient."""
+        return [p for p in parameters[: self._gradients] if p is not None]
 
     def _run(
         self,

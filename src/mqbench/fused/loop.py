@@ -166,25 +166,16 @@ class Loop:
         run(*arguments, *scalars, *shape, torch.get_num_threads() if size > SERIAL else 1)
         return Ran(written, sums)
 
-    def run(
-        self,
-        tensors: Sequence[Tensor],
-        parameters: Sequence[Tensor | None],
-        scalars: Sequence[float],
-        axis: int | None,
-        ahead: Sequence[Tensor],
-        clip: Sequence[float],
-    ) -> list[Tensor]:
+    def run(self, call: opaque.Call) -> list[Tensor]:
         """As `opaque.Pass`; nothing is ahead."""
-        ran = self(tensors, [p for p in parameters if p is not None], scalars, axis=axis)
+        given = [p for p in call.parameters if p is not None]
+        ran = self(call.tensors, given, call.scalars, axis=call.axis)
         assert ran is not None
         return [*ran.written, *ran.sums]
 
-    def summed(
-        self, tensors: Sequence[Tensor], parameters: Sequence[Tensor | None], ahead: Sequence[Tensor]
-    ) -> list[Tensor]:
+    def summed(self, call: opaque.Call) -> list[Tensor]:
         """As `opaque.Pass`."""
-        given = [p for p in parameters if p is not None]
+        given = [p for p in call.parameters if p is not None]
         return [given[index] for index in self._sums]
 
 

@@ -5,7 +5,7 @@ GPUs, and where no C++ compiler is, it fuses the definitions themselves.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -16,26 +16,27 @@ from mqbench.fused.shapes import ordered
 DTYPES = (torch.float32, torch.float64)
 
 
+class Call(NamedTuple):
+    """What a pass is given: see `Elementwise` and `Loop`; ``ahead`` and ``clip`` are what comes before it."""
+
+    tensors: Sequence[Tensor]
+    parameters: Sequence[Tensor | None]
+    scalars: Sequence[float]
+    axis: int | None
+    ahead: Sequence[Tensor]
+    clip: Sequence[float]
+
+
 class Pass(Protocol):
     """What goes over the elements of tensors once, and gives tensors of their shape and sums."""
 
     writes: int
     """How many of the results have the shape of the last tensor."""
 
-    def run(
-        self,
-        tensors: Sequence[Tensor],
-        parameters: Sequence[Tensor | None],
-        scalars: Sequence[float],
-        axis: int | None,
-        ahead: Sequence[Tensor],
-        clip: Sequence[float],
-    ) -> list[Tensor]:
+    def run(self, call: Call) -> list[Tensor]:
         """The results: those of the tensors' shape, then the sums."""
 
-    def summed(
-        self, tensors: Sequence[Tensor], parameters: Sequence[Tensor | None], ahead: Sequence[Tensor]
-    ) -> list[Tensor]:
+    def summed(self, call: Call) -> list[Tensor]:
         """For each sum what it has the shape of."""
 
 
@@ -93,34 +94,20 @@ torch.library.define(  # `custom_op` does the same, and takes three times as lon
 
 
 @torch.library.impl(_OPERATION, "cpu")
-def _fused_pass(
-    name: str,
-    tensors: Sequence[Tensor],
-    parameters: Sequence[Tensor | None],
-    scalars: Sequence[float],
-    axis: int | None,
-    ahead: Sequence[Tensor],
-    clip: Sequence[float],
-) -> list[Tensor]:
-    one, x = _named(name), ordered(tensors[-1])
-    results = one.run([*tensors[:-1], x], parameters, scalars, axis, ahead, clip)
+def _fused_pass(name: str, *arguments: Any) -> list[Tensor]:
+    one, call = _named(name), Call(*arguments)
+    x = ordered(call.tensors[-1])
+    results = one.run(call._replace(tensors=[*call.tensors[:-1], x]))
     for place, result in enumerate(results[: one.writes]):
         if result.stride() != x.stride():  # what the compiler was told
             results[place] = torch.empty_like(x).copy_(result)
     return results
 
 
-def _promised(
-    name: str,
-    tensors: Sequence[Tensor],
-    parameters: Sequence[Tensor | None],
-    scalars: Sequence[float],
-    axis: int | None,
-    ahead: Sequence[Tensor],
-    clip: Sequence[float],
-) -> list[Tensor]:
-    one, x = _named(name), ordered(tensors[-1])
-    shapes = [p.shape for p in one.summed(tensors, parameters, ahead)]
+def _promised(name: str, *arguments: Any) -> list[Tensor]:
+    one, call = _named(name), Call(*arguments)
+    x = ordered(call.tensors[-1])
+    shapes = [p.shape for p in one.summed(call)]
     return [*[torch.empty_like(x) for _ in range(one.writes)], *[x.new_empty(shape) for shape in shapes]]
 
 
