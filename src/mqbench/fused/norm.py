@@ -91,7 +91,6 @@ _GRADIENT_SUMS = Loop(
     parameters=["mean"],
     sums=[0, 0],
     writes=0,
-    name="gradient_sums",
 )
 COMBINE = Loop(_combine, tensors=["gradient", "x"], parameters=["mean", "factor", "constant", "slope"])
 
