@@ -9,8 +9,8 @@ from torch import nn
 
 import mqbench
 from mqbench import deferring, layers
-from mqbench.folding import explicit_norm
-from mqbench.fused import elementwise
+from mqbench.folding import _statistics, corrected_statistics, explicit_norm
+from mqbench.fused import elementwise, recompute
 from networks import Basic, Inverted, Net, images, trained
 
 aten = torch.ops.aten
@@ -22,6 +22,9 @@ CASES = [
     ("fbgemm", "pact", 4),
     ("tvm", "tqt", 4),
     ("acl", "dsq", 4),
+    ("tensorrt", "lsq", 2),
+    ("tensorrt", "lsq", 3),
+    ("fbgemm", "minmax", 3),
     ("academic", "dorefa", -1),
     ("academic", "ptq", -1),
 ]
@@ -44,7 +47,7 @@ def step(q: Any) -> dict[str, torch.Tensor]:
 def plainly(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is fused, deferred or computed by linearity."""
     monkeypatch.setattr(elementwise, "takes", lambda _: False)
-    for module in (deferring, explicit_norm):
+    for module in (deferring, explicit_norm, corrected_statistics, _statistics):
         monkeypatch.setattr(module, "can_defer", lambda _: False)
     monkeypatch.setattr(layers, "data_convolution", lambda *_: None)
 
@@ -140,6 +143,28 @@ def test_layers_keep_no_quantized_input(monkeypatch: pytest.MonkeyPatch) -> None
     with torch.autograd.graph.saved_tensors_hooks(note, lambda t: t):
         q(images())
     assert recomputed < sum(saved.values())
+
+
+def test_what_two_operations_read_is_made_again_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The two convolutions of strategy 2; a second backward pass makes it anew, and keeps nothing."""
+    q = prepared("tensorrt", "lsq", 2, torch.float32)
+    made: list[recompute.Recipe] = []
+    make = recompute.Recipe.make
+
+    def count(recipe: recompute.Recipe) -> torch.Tensor:
+        made.append(recipe)
+        return make(recipe)
+
+    def gradients() -> list[torch.Tensor]:
+        q.zero_grad()
+        loss.backward(retain_graph=True)
+        return [p.grad.clone() for p in q.parameters() if p.grad is not None]
+
+    monkeypatch.setattr(recompute.Recipe, "make", count)
+    loss = q(images()).square().mean()
+    first = gradients()
+    assert len(made) == len({id(recipe) for recipe in made}) > 0
+    assert all(torch.equal(*pair) for pair in zip(first, gradients(), strict=True))
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
 from mqbench.fused.activation import Clip
-from mqbench.fused.behind import can_follow, normalised
+from mqbench.fused.behind import can_follow, followed
 from mqbench.fused.definition import NOTHING, Before, Definition
 from mqbench.fused.elementwise import Elementwise
 from mqbench.fused.incoming import Incoming as Incoming
@@ -138,7 +138,7 @@ def apply(
     """An elementwise definition with its gradients; ``x`` may have a batch norm, a gain and a clip still to come."""
     if x.norm is not None:
         if can_follow(definition):
-            return normalised(x.norm, x.clip, definition, parameters, scalars)
+            return followed(x.norm, x.clip, definition, parameters, scalars)
         x = x.with_norm()
     clip, gain = x.clip, x.gain
     before = NOTHING if clip is None and gain is None else Before(clip=clip, gain=gain)

@@ -11,7 +11,7 @@ from mqbench.data_layer import data_convolution
 from mqbench.folding._base import BatchNormTensors, Folding, OutputStatistics, unfolded_output
 from mqbench.folding._statistics import batch_statistics, joint_statistics
 from mqbench.functional import broadcast, dequantize, made
-from mqbench.fused.norm import DeferredNorm
+from mqbench.fused.norm import Deferred
 from mqbench.fused.recompute import Recipe, recomputed
 from mqbench.processes import is_distributed
 from mqbench.quantizer import FakeQuantize
@@ -79,7 +79,7 @@ class QuantizedLayer(nn.Module):
         with recomputed(x):
             return self._op(x, weight, bias, **self._options)
 
-    def forward(self, x: Tensor, *batch_norm: Tensor | None) -> Tensor | DeferredNorm:
+    def forward(self, x: Tensor, *batch_norm: Tensor | None) -> Tensor | Deferred:
         """The quantized layer; ``batch_norm`` is (gamma, beta, mean, variance) if one is folded."""
         if self.folding is None:
             return self.compute(x, self.weight_quantizer(self.weight), self.bias)

@@ -13,7 +13,7 @@ from mqbench.errors import CalibrationError, IncompatibleError, RequestError
 from mqbench.fused import opaque
 from mqbench.fused.activation import Activation, clip_of
 from mqbench.fused.incoming import Incoming, incoming, recipe_of
-from mqbench.fused.norm import DeferredNorm
+from mqbench.fused.norm import Deferred
 from mqbench.fused.recompute import Recipe
 from mqbench.observation import Observation, at_least_float
 from mqbench.observers._base import Observer
@@ -159,7 +159,7 @@ class FakeQuantize(nn.Module, ABC):
         return self.qparams().zero_point
 
     def forward(
-        self, x: Tensor | DeferredNorm, activation: Activation | None = None, gain: Tensor | None = None
+        self, x: Tensor | Deferred, activation: Activation | None = None, gain: Tensor | None = None
     ) -> Tensor | Recipe:
         """Fake-quantize ``x`` (any shape, floating point); unchanged while disabled or observing.
 

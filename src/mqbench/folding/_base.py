@@ -13,7 +13,7 @@ from mqbench.folding._factor import guarded_factor
 from mqbench.folding._statistics import batch_statistics
 from mqbench.fused import opaque
 from mqbench.fused.loop import takes
-from mqbench.fused.norm import DeferredNorm
+from mqbench.fused.norm import Deferred
 
 if TYPE_CHECKING:
     from mqbench.layers import QuantizedLayer
@@ -160,16 +160,14 @@ class Folding(ABC):
     merges_at_once: ClassVar[bool] = False
     updates_statistics: ClassVar[bool] = False
 
-    def forward(self, layer: "QuantizedLayer", x: Tensor, bn: BatchNormTensors) -> Tensor | DeferredNorm:
+    def forward(self, layer: "QuantizedLayer", x: Tensor, bn: BatchNormTensors) -> Tensor | Deferred:
         """Output of the layer and its batch norm, which may be left to the quantizer behind (``layer.defers``)."""
         if layer.training:
             return self.train_forward(layer, x, bn)
         return self.folded_forward(layer, x, bn)
 
     @abstractmethod
-    def train_forward(
-        self, layer: "QuantizedLayer", x: Tensor, bn: BatchNormTensors
-    ) -> Tensor | DeferredNorm:
+    def train_forward(self, layer: "QuantizedLayer", x: Tensor, bn: BatchNormTensors) -> Tensor | Deferred:
         """The same while training."""
 
     def folded_forward(self, layer: "QuantizedLayer", x: Tensor, bn: BatchNormTensors) -> Tensor:

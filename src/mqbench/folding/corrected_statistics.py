@@ -4,26 +4,13 @@ o = conv(x, w) + b gives mu~ and sd~; with sd_r taken after the update and held 
 conv(x, Q(w g/sd_r)) sd_r/sd~ + beta + (b - mu~) g/sd~. The quantized weight is as steady as sd_r.
 """
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
-from mqbench.folding._base import BatchNormTensors, Folding, quantized_weight
-from mqbench.functional import apply, incoming
-from mqbench.fused.elementwise import Elementwise
+from mqbench.folding._base import BatchNormTensors, Folding, along_output, quantized_weight
+from mqbench.fused.behind import computed
+from mqbench.fused.norm import Deferred, Rescaled, can_defer
 from mqbench.layers import QuantizedLayer
-
-
-def _rescaled(x: Any, correction: Any, shift: Any) -> Any:
-    return x * correction + shift
-
-
-def _gradients(gradient: Any, x: Any, correction: Any, shift: Any) -> Any:
-    return gradient * correction, gradient * x, gradient
-
-
-RESCALED = Elementwise(_rescaled, _gradients, parameters=2, scalars=0, gradients=2)
 
 
 class CorrectedStatistics(Folding):
@@ -32,14 +19,19 @@ class CorrectedStatistics(Folding):
     number = 3
     updates_statistics = True
 
-    def train_forward(self, layer: QuantizedLayer, x: Tensor, bn: BatchNormTensors) -> Tensor:  # noqa: D102
+    def train_forward(  # noqa: D102
+        self, layer: QuantizedLayer, x: Tensor, bn: BatchNormTensors
+    ) -> Tensor | Deferred:
         mean, variance, count = layer.batch_statistics(layer.compute(x, layer.weight, layer.bias))
         bn.update(mean, variance, count)
         batch_deviation, running_deviation = torch.sqrt(variance + bn.eps), bn.deviation()
         output = layer.compute(x, quantized_weight(layer, bn.scaled(running_deviation)))
         shift = bn.shift(layer.bias, mean, bn.scaled(batch_deviation))
         correction = running_deviation / batch_deviation
-        return apply(RESCALED, incoming(output), (correction, shift), (), axis=1)
+        if torch.compiler.is_compiling() or not can_defer(output):
+            return output * along_output(correction, output) + along_output(shift, output)
+        rescaled = Rescaled(output=output, factor=correction, shift=shift)
+        return rescaled if layer.defers and not layer._forward_hooks else computed(rescaled)
 
 
 FOLDING = CorrectedStatistics()

@@ -1,6 +1,6 @@
-"""What is computed behind a batch norm, in its pass.
+"""What is computed behind a batch norm or a rescaling, in its pass.
 
-In a model that is being compiled all of that is one call forward and one backward.
+In a model that is being compiled all that is behind a batch norm is one call forward and one backward.
 """
 
 from typing import Any
@@ -12,14 +12,14 @@ from torch.autograd.function import once_differentiable
 
 from mqbench.fused import opaque
 from mqbench.fused.activation import Clip
-from mqbench.fused.definition import Before, Definition
+from mqbench.fused.definition import Affine, Before, Definition
 from mqbench.fused.elementwise import Elementwise
-from mqbench.fused.norm import IDENTITY, DeferredNorm, Known, begin, end
+from mqbench.fused.norm import IDENTITY, Deferred, DeferredNorm, Known, Rescaled, begin, end
 
 
-def computed(norm: DeferredNorm) -> Tensor:
-    """The normalised tensor."""
-    return normalised(norm, None, IDENTITY, (), ())
+def computed(deferred: Deferred) -> Tensor:
+    """The normalised or rescaled tensor."""
+    return followed(deferred, None, IDENTITY, (), ())
 
 
 def can_follow(definition: Definition) -> bool:
@@ -29,18 +29,24 @@ def can_follow(definition: Definition) -> bool:
     )
 
 
-def normalised(
-    norm: DeferredNorm,
+def followed(
+    deferred: Deferred,
     clip: Clip | None,
     definition: Definition,
     parameters: tuple[Tensor | None, ...],
     scalars: tuple[float, ...],
 ) -> Tensor:
-    """An elementwise definition of a clipped batch norm, with all gradients."""
-    if torch.compiler.is_compiling():
-        return _called(norm, clip, definition, parameters, scalars)
-    vectors = norm.gamma, norm.beta, norm.divisor, norm.bias
-    y: Tensor = _Normalised.apply(norm, clip, definition, scalars, norm.output, *vectors, *parameters)
+    """An elementwise definition of what was deferred, clipped, with all gradients."""
+    y: Tensor
+    if isinstance(deferred, Rescaled):
+        vectors = deferred.factor, deferred.shift
+        y = _Rescaled.apply(clip, definition, scalars, deferred.output, *vectors, *parameters)
+    elif torch.compiler.is_compiling():
+        y = _called(deferred, clip, definition, parameters, scalars)
+    else:
+        norm = deferred
+        own = norm.gamma, norm.beta, norm.divisor, norm.bias
+        y = _Normalised.apply(norm, clip, definition, scalars, norm.output, *own, *parameters)
     return y
 
 
@@ -79,6 +85,36 @@ class _Normalised(Function):
         )  # it cancels; weight decay still wants it
         rest = [None] * (len(parameters) - len(found.parameters))
         return None, None, None, None, *found[:4], d_bias, *found.parameters, *rest
+
+
+class _Rescaled(Function):
+    """One pass each way."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        clip: Clip | None,
+        definition: Definition,
+        scalars: tuple[float, ...],
+        output: Tensor,
+        factor: Tensor,
+        shift: Tensor,
+        *parameters: Tensor | None,
+    ) -> Tensor:
+        ctx.save_for_backward(output, factor, shift, *parameters)
+        ctx.how = clip, definition, scalars
+        before = Before(Affine(torch.zeros_like(factor), factor, shift), clip)
+        return definition.forward(output, parameters, scalars, before=before)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        output, factor, shift, *parameters = ctx.saved_tensors
+        clip, definition, scalars = ctx.how
+        before = Before(Affine(torch.zeros_like(factor), factor, shift), clip, through=True)
+        d_output, vectors, totals = definition.backward(gradient, output, parameters, scalars, before=before)
+        rest = [None] * (len(parameters) - len(totals))
+        return None, None, None, d_output, *vectors, *totals, *rest
 
 
 # -- in a model that is being compiled ---------------------------------------------------------------

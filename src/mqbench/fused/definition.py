@@ -29,11 +29,14 @@ class Before(NamedTuple):
         affine: first, or instead of it
         gain: ``[channels]`` along axis 0, multiplied in (a folded batch norm's factor, into a weight);
         clip: then.
+        through: the vectors of the affine do not depend on x, so that the gradient of x is known at once; else the
+            gradient of the affine's result is asked for.
     """
 
     affine: Affine | None = None
     clip: Clip | None = None
     gain: Tensor | None = None
+    through: bool = False
 
     def first(self, x: Tensor) -> Tensor:
         """``x`` with the affine or the gain applied."""

@@ -1,6 +1,7 @@
 """An elementwise function and its gradient, defined once in torch; eager CPU tensors take the fused loop."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from math import inf
 from typing import Any
 
@@ -82,8 +83,8 @@ class Elementwise:
     ) -> tuple[Tensor, list[Tensor], list[Tensor | None]]:
         """Gradients: of x, of what comes before, and of each parameter.
 
-        With an affine the first is that of its result, and the second those of factor and shift; with a gain,
-        that of x and of the gain.
+        With an affine the first is that of its result (``before.through``: of x), and the second those of factor and
+        shift; with a gain, that of x and of the gain.
         """
         if takes(x):
             found = self._run((gradient, x), parameters, scalars, axis, before)
@@ -109,6 +110,8 @@ class Elementwise:
         if before.affine is not None:
             mean = broadcast(before.affine.mean, x, 1)
             totals[:0] = [reduce_like(v, mean).flatten() for v in (dx * (x - mean), dx)]
+            if before.through:
+                dx = dx * broadcast(before.affine.factor, x, 1)
         if before.gain is not None:
             gain = broadcast(before.gain, x, 0)
             totals[:0] = [reduce_like(dx * x, gain).flatten()]
@@ -149,7 +152,7 @@ class Elementwise:
     ) -> list[Tensor]:
         """As `run`, in a model that is being compiled."""
         assert self.name is not None
-        affine, clip, gain = before
+        affine, clip, gain, _ = before
         ahead = affine if affine is not None else () if gain is None else (gain,)
         ends = () if clip is None else clip
         return opaque.call(self.name, tensors, parameters, scalars, axis=axis, ahead=ahead, clip=ends)
@@ -187,12 +190,13 @@ class Elementwise:
         axis: int | None,
         before: Before,
     ) -> Ran | None:
-        affine, clip, gain = before
+        affine, clip, gain, through = before
         ahead = _NORM if affine is not None else _GAIN if gain is not None else []
-        key = (len(tensors), *ahead, *(p is None for p in parameters))
+        key = (len(tensors), through, *ahead, *(p is None for p in parameters))
         loop = self._loops.get(key)
         if loop is None:
-            loop = self._loops[key] = self._loop(parameters, ahead, backward=len(tensors) == 2)
+            backward = partial(self._backward_after, through=through) if len(tensors) == 2 else None
+            loop = self._loops[key] = self._loop(parameters, ahead, backward)
         given = [p for p in parameters if p is not None]
         ends = (-inf, inf) if clip is None else clip
         if gain is not None:
@@ -201,15 +205,16 @@ class Elementwise:
             return loop(tensors, given, (*scalars, *ends), axis=axis)
         return loop(tensors, (*affine, *given), (*scalars, *ends), axis=1)
 
-    def _loop(self, parameters: Sequence[Tensor | None], ahead: list[str], *, backward: bool) -> Loop:
+    def _loop(
+        self, parameters: Sequence[Tensor | None], ahead: list[str], backward: Callable[..., Any] | None
+    ) -> Loop:
         given = [n for n, p in zip(self._parameters, parameters, strict=True) if p is not None]
         absent = [n for n in self._parameters if n not in given]
-        summed = [n for n in self._parameters[: self._gradients] if n in given] if backward else []
+        summed = [n for n in self._parameters[: self._gradients] if n in given]
         names = [*ahead, *given]
-        if backward:
-            summed = [*(ahead if ahead == _GAIN else ahead[1:]), *summed]
+        summed = [] if backward is None else [*(ahead if ahead == _GAIN else ahead[1:]), *summed]
         return Loop(
-            self._backward_after if backward else self._forward_after,
+            backward or self._forward_after,
             tensors=["gradient", "x"] if backward else ["x"],
             parameters=names,
             absent=[*absent, *(n for n in (*_NORM, *_GAIN) if n not in ahead)],
@@ -236,6 +241,8 @@ class Elementwise:
         gain: Any,
         lower: Any,
         upper: Any,
+        *,
+        through: bool,
         **named: Any,
     ) -> Any:
         behind = x if mean is None else (x - mean) * factor + shift
@@ -247,7 +254,9 @@ class Elementwise:
         dx = torch.where(behind <= lower, 0.0, torch.where(behind >= upper, 0.0, inside))
         if gain is not None:
             return (dx * gain, dx * x, *terms)
-        return (dx, *([] if mean is None else [dx * (x - mean), dx]), *terms)
+        if mean is not None:
+            return (dx * factor if through else dx, dx * (x - mean), dx, *terms)
+        return (dx, *terms)
 
     def _ordered(self, named: dict[str, Any]) -> list[Any]:
         return [named[n] for n in (*self._parameters, *self._scalars)]

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from mqbench.fused.activation import Clip
 from mqbench.fused.behind import computed
-from mqbench.fused.norm import DeferredNorm
+from mqbench.fused.norm import Deferred, DeferredNorm, Rescaled
 from mqbench.fused.recompute import Recipe
 from mqbench.fused.shapes import broadcast
 
@@ -21,7 +21,7 @@ class Incoming(NamedTuple):
     """
 
     tensor: Tensor
-    norm: DeferredNorm | None = None
+    norm: Deferred | None = None
     clip: Clip | None = None
     gain: Tensor | None = None
     made: list[tuple[Tensor, Recipe]] | None = None
@@ -48,12 +48,14 @@ class Incoming(NamedTuple):
 
 
 def incoming(
-    x: Tensor | DeferredNorm | Incoming, clip: Clip | None = None, gain: Tensor | None = None
+    x: Tensor | Deferred | Incoming, clip: Clip | None = None, gain: Tensor | None = None
 ) -> Incoming:
     """``x``, as what enters a quantizer, with a clip and a gain still to come."""
     if isinstance(x, Incoming):
         return x
-    return Incoming(x.output, x, clip) if isinstance(x, DeferredNorm) else Incoming(x, None, clip, gain)
+    if isinstance(x, DeferredNorm | Rescaled):
+        return Incoming(x.output, x, clip)
+    return Incoming(x, None, clip, gain)
 
 
 def recipe_of(quantize: Callable[[Incoming], Tensor], x: Incoming) -> Tensor | Recipe:

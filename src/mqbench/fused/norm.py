@@ -49,6 +49,22 @@ class DeferredNorm:
     bias: Tensor | None = None
 
 
+@dataclass(frozen=True, kw_only=True)
+class Rescaled:
+    """``output factor + shift``, with vectors ``[channels]`` along axis 1, that has not been computed yet.
+
+    Strategy 3's correction; like a `DeferredNorm` it is computed once, by whoever takes it.
+    """
+
+    output: Tensor
+    factor: Tensor
+    shift: Tensor
+
+
+Deferred = DeferredNorm | Rescaled
+"""What a layer may leave to the quantizer that alone reads it."""
+
+
 def can_defer(output: Tensor) -> bool:
     """A fused pass over this layer output exists and pays."""
     return (
