@@ -31,7 +31,6 @@ def passes(order: torch.memory_format) -> dict[str, tuple[Any, ...]]:
         "whole": (LSQ.name, [x], [scale, None], GRID, None, [], []),
         "backward": (LSQ.name, [gradient, x], [scale, scale + 1], GRID, None, [], [0.0, 6.0]),
         "gain": (LSQ.name, [gradient, x], [values(4), None], GRID, 0, [values(4)], []),
-        "affine": (LSQ.name, [gradient, x], [scale, None], GRID, None, vectors[:3], []),
         "norm": (norm, [x], [None, vectors[0], scale, None], [1e-5, 0.1, *GRID], None, known, []),
         "divided norm": (
             norm,

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from mqbench.fused import opaque
 from mqbench.fused.activation import Clip
-from mqbench.fused.definition import NOTHING, Affine, Before
+from mqbench.fused.definition import NOTHING, Before
 from mqbench.fused.loop import Loop, Ran, takes
 from mqbench.fused.shapes import broadcast, reduce_like
 
@@ -137,9 +137,7 @@ class Elementwise:
 
     def _is_called(self, x: Tensor, axis: int | None, before: Before) -> bool:
         """In a model that is being compiled; what is done to a whole tensor, the compiler does with what is around."""
-        known = self.name is not None and (
-            axis is not None or before.affine is not None or before.gain is not None
-        )
+        known = self.name is not None and (axis is not None or before.gain is not None)
         return known and opaque.sees(x)
 
     def _call(
@@ -150,21 +148,17 @@ class Elementwise:
         axis: int | None,
         before: Before,
     ) -> list[Tensor]:
-        """As `run`, in a model that is being compiled."""
+        """As `run`, in a model that is being compiled; where an affine comes before, `behind` calls."""
         assert self.name is not None
-        affine, clip, gain, _ = before
-        ahead = affine if affine is not None else () if gain is None else (gain,)
-        ends = () if clip is None else clip
+        assert before.affine is None
+        ahead = () if before.gain is None else (before.gain,)
+        ends = () if before.clip is None else before.clip
         return opaque.call(self.name, tensors, parameters, scalars, axis=axis, ahead=ahead, clip=ends)
 
     def run(self, call: opaque.Call) -> list[Tensor]:
-        """As `opaque.Pass`: forward for one tensor, backward for two; ahead is nothing, a gain, or an affine."""
+        """As `opaque.Pass`: forward for one tensor, backward for two; ahead is nothing or a gain."""
         tensors, parameters, scalars, axis, ahead, clip = call
-        before = Before(
-            affine=Affine(*ahead) if len(ahead) == len(_NORM) else None,
-            clip=Clip(*clip) if clip else None,
-            gain=ahead[0] if len(ahead) == len(_GAIN) else None,
-        )
+        before = Before(clip=Clip(*clip) if clip else None, gain=ahead[0] if ahead else None)
         if len(tensors) == 1:
             return [self.forward(tensors[0], parameters, scalars, axis=axis, before=before)]
         gradient, x = tensors
@@ -175,8 +169,7 @@ class Elementwise:
         """As `opaque.Pass`."""
         if len(call.tensors) == 1:
             return []
-        own = call.ahead if len(call.ahead) == len(_GAIN) else call.ahead[1:]
-        return [*own, *self.learned(call.parameters)]
+        return [*call.ahead, *self.learned(call.parameters)]
 
     def learned(self, parameters: Sequence[Tensor | None]) -> list[Tensor]:
         """The parameters that get a gradient."""
