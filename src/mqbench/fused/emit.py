@@ -19,6 +19,8 @@ from mqbench.fused.near import middle_tanh, near_tanh
 from mqbench.fused.prelude import PRELUDE
 
 BLOCK = 4096
+LANES = 64, 16
+"""How many channels have their sums in registers at a time, where the channels are the innermost axis."""
 
 _C_TYPES = {torch.float32: "float", torch.float64: "double"}
 
@@ -54,23 +56,29 @@ extern "C" void {name}({signature}, int64_t outer, int64_t channels, int64_t inn
 """
 
 
-# where the channels are the innermost axis: rows of them, and a sum for each channel
+# where the channels are the innermost axis: rows of them, and a sum for each channel, some channels at a time
 _SHELL_OF_ROWS = """
 extern "C" void {name}({signature}, int64_t rows, int64_t channels, int64_t, int threads) {{
   const int64_t step = channels < {block} ? {block} / channels : 1, tasks = (rows + step - 1) / step;
   T* partial = {partial};
   #pragma omp parallel for num_threads(threads) if (threads > 1) schedule(static)
   for (int64_t task = 0; task < tasks; ++task) {{
-    const int64_t end = (task + 1) * step < rows ? (task + 1) * step : rows;
+    const int64_t begin = task * step, end = begin + step < rows ? begin + step : rows;
     T* own = partial + task * {sums} * channels;
 {locals}
-    for (int64_t row = task * step; row < end; ++row) {{
-      const int64_t base = row * channels;
-      #pragma omp simd
-      for (int64_t i = 0; i < channels; ++i) {{
+    const auto over = [&](const int64_t first, const auto lanes) {{
+{sums_of_lanes}
+      for (int64_t row = begin; row < end; ++row) {{
+        const int64_t base = row * channels;
+        #pragma omp simd
+        for (int64_t lane = 0; lane < lanes; ++lane) {{
+          const int64_t i = first + lane;
 {body}
+        }}
       }}
-    }}
+{keep}
+    }};
+{calls}
   }}
 {totals}
 }}
@@ -130,7 +138,7 @@ def emit(
         if node.op != "placeholder"
     ]
     lines += [f"out{k}_[base + i] = {r.node.name};" for k, r in enumerate(results[:writes])]
-    sum_of = "sum{}" if along is None else "own[{} * channels + i]"
+    sum_of = "sum{}" if along is None else "sum{}[lane]"
     lines += [f"{sum_of.format(i)} += {r.node.name};" for i, r in enumerate(results[writes:])]
 
     kinds = [_C_TYPES[d] for d in dtypes]
@@ -167,9 +175,12 @@ def emit(
             signature=", ".join(signature),
             block=2 * BLOCK,
             sums=sums,
-            partial=f"(T*)calloc((tasks + 1) * {sums} * channels, sizeof(T))" if sums else "nullptr",
+            partial=f"(T*)malloc((tasks + 1) * {sums} * channels * sizeof(T))" if sums else "nullptr",
+            calls=_indented(_chunks(sums), 4),
             locals=_indented(local, 4),
-            body=_indented(lines, 8),
+            sums_of_lanes=_indented([f"T sum{i}[{LANES[0]}] = {{}};" for i in range(sums)], 6),
+            body=_indented(lines, 10),
+            keep=_indented(_kept_lanes(sums), 6),
             totals=_totals_of_rows(sums),
         )
     return f"#define T {kinds[0]}\n{PRELUDE}{text}"
@@ -193,6 +204,21 @@ def _totals(sums: int) -> str:
             "}",
         ]
     return _indented([*lines, "free(partial);"], 2)
+
+
+def _chunks(sums: int) -> list[str]:
+    if not sums:
+        return ["over(0, channels);"]
+    whole = [
+        f"for (; first + {n} <= channels; first += {n}) over(first, std::integral_constant<int64_t, {n}>());"
+        for n in LANES
+    ]
+    return ["int64_t first = 0;", *whole, "if (first < channels) over(first, channels - first);"]
+
+
+def _kept_lanes(sums: int) -> list[str]:
+    stores = [f"own[{i} * channels + first + lane] = sum{i}[lane];" for i in range(sums)]
+    return [f"for (int64_t lane = 0; lane < lanes; ++lane) {{ {' '.join(stores)} }}"] if sums else []
 
 
 def _totals_of_rows(sums: int) -> str:

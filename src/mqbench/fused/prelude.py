@@ -3,6 +3,7 @@
 PRELUDE = """
 #include <cstdint>
 #include <cstdlib>
+#include <type_traits>
 static inline float round_(float v) { return __builtin_rintf(v); }
 static inline double round_(double v) { return __builtin_rint(v); }
 static inline float floor_(float v) { return __builtin_floorf(v); }
