@@ -132,15 +132,31 @@ def test_any_channel_axis(monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype, a
 
 
 @pytest.mark.parametrize("order", [torch.contiguous_format, torch.channels_last])
-@pytest.mark.parametrize("name", ["lsq", "clipped"])
-def test_behind_a_batch_norm(monkeypatch: pytest.MonkeyPatch, name: str, order: torch.memory_format) -> None:
-    x, definition = values(40, CHANNELS, 18, 19).to(memory_format=order), DEFINITIONS[name]
-    affine = Affine(*(values(CHANNELS, seed=s) for s in (2, 3, 4)))
+@pytest.mark.parametrize(
+    ("name", "shape", "through"),
+    [
+        ("lsq", (40, 3, 18, 19), False),
+        ("clipped", (40, 3, 18, 19), True),
+        ("lsq", (400, 5, 3, 3), True),  # many short rows
+        ("lsq", (40, 16, 8, 8), False),
+        ("clipped", (300, 85, 2, 2), False),  # as many channels as are summed at a time, and more
+    ],
+)
+def test_behind_an_affine(
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    shape: tuple[int, ...],
+    through: bool,
+    order: torch.memory_format,
+) -> None:
+    x, definition = values(*shape).to(memory_format=order), DEFINITIONS[name]
+    channels = shape[1]
+    affine = Affine(*(values(channels, seed=s) for s in (2, 3, 4)))
     given = parameters(definition, False, True, x.dtype)
-    before = Before(affine, Clip(0.0))
+    before = Before(affine, Clip(0.0), through=through)
     fused, plain = both(monkeypatch, definition, x, given, scalars(definition), before=before)
     agree(fused, plain)
-    assert fused[2].shape == fused[3].shape == (CHANNELS,)
+    assert fused[2].shape == fused[3].shape == (channels,)
     assert fused[0].is_contiguous(memory_format=order)
     assert fused[1].is_contiguous(memory_format=order)
 
