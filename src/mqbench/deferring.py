@@ -5,8 +5,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mqbench.fused.behind import computed
-from mqbench.fused.norm import DeferredNorm, can_defer
+from mqbench.fused.behind import left_by
+from mqbench.fused.norm import Deferred, DeferredNorm, can_defer
 from mqbench.processes import is_distributed
 
 
@@ -21,7 +21,7 @@ class Deferring:
     defers = False
     enabled = True
 
-    def forward(self: Any, x: Tensor) -> Tensor | DeferredNorm:
+    def forward(self: Any, x: Tensor) -> Tensor | Deferred:
         """[N, C, ...] -> the same, normalised or yet to be."""
         # where processes train together the statistics may be joint ones, which the plain path sees to
         # and a compiler fuses a batch norm with what else reads it
@@ -39,7 +39,7 @@ class Deferring:
             momentum=self.momentum,
             eps=self.eps,
         )
-        return norm if self.defers and not self._forward_hooks else computed(norm)
+        return left_by(self, norm)
 
 
 class DeferringBatchNorm1d(Deferring, nn.BatchNorm1d):  # type: ignore[misc]

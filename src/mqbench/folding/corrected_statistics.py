@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from mqbench.folding._base import BatchNormTensors, Folding, along_output, quantized_weight
-from mqbench.fused.behind import computed
+from mqbench.fused.behind import left_by
 from mqbench.fused.norm import Deferred, Rescaled, can_defer
 from mqbench.layers import QuantizedLayer
 
@@ -30,8 +30,7 @@ class CorrectedStatistics(Folding):
         correction = running_deviation / batch_deviation
         if torch.compiler.is_compiling() or not can_defer(output):
             return output * along_output(correction, output) + along_output(shift, output)
-        rescaled = Rescaled(output=output, factor=correction, shift=shift)
-        return rescaled if layer.defers and not layer._forward_hooks else computed(rescaled)
+        return left_by(layer, Rescaled(output=output, factor=correction, shift=shift))
 
 
 FOLDING = CorrectedStatistics()

@@ -8,8 +8,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mqbench.folding._base import BatchNormTensors, Folding, along_output, scaled_output
-from mqbench.fused.behind import computed
-from mqbench.fused.norm import DeferredNorm, can_defer
+from mqbench.fused.behind import left_by
+from mqbench.fused.norm import Deferred, DeferredNorm, can_defer
 from mqbench.layers import QuantizedLayer
 
 
@@ -21,7 +21,7 @@ class ExplicitNorm(Folding):
 
     def train_forward(  # noqa: D102
         self, layer: QuantizedLayer, x: Tensor, bn: BatchNormTensors
-    ) -> Tensor | DeferredNorm:
+    ) -> Tensor | Deferred:
         scaled, factor = scaled_output(layer, x, bn)
         if can_defer(scaled) and not layer.is_synchronized and bn.gamma is not None and bn.beta is not None:
             norm = DeferredNorm(
@@ -35,7 +35,7 @@ class ExplicitNorm(Folding):
                 divisor=factor,
                 bias=layer.bias,
             )
-            return norm if layer.defers and not layer._forward_hooks else computed(norm)
+            return left_by(layer, norm)
         output = scaled / along_output(factor, scaled)
         if layer.bias is not None:
             output = output + along_output(layer.bias, output)

@@ -22,6 +22,11 @@ def computed(deferred: Deferred) -> Tensor:
     return followed(deferred, None, IDENTITY, (), ())
 
 
+def left_by(module: Any, deferred: Deferred) -> Tensor | Deferred:
+    """``deferred``, if a quantizer alone reads the module (``module.defers``) and nobody watches; else computed."""
+    return deferred if module.defers and not module._forward_hooks else computed(deferred)
+
+
 def can_follow(definition: Definition) -> bool:
     """A definition can join the pass of a batch norm; in a model that is being compiled it needs a name."""
     return not torch.compiler.is_compiling() or (
@@ -44,9 +49,8 @@ def followed(
     elif torch.compiler.is_compiling():
         y = _called(deferred, clip, definition, parameters, scalars)
     else:
-        norm = deferred
-        own = norm.gamma, norm.beta, norm.divisor, norm.bias
-        y = _Normalised.apply(norm, clip, definition, scalars, norm.output, *own, *parameters)
+        own = deferred.gamma, deferred.beta, deferred.divisor, deferred.bias
+        y = _Normalised.apply(deferred, clip, definition, scalars, deferred.output, *own, *parameters)
     return y
 
 
@@ -101,17 +105,17 @@ class _Rescaled(Function):
         shift: Tensor,
         *parameters: Tensor | None,
     ) -> Tensor:
-        ctx.save_for_backward(output, factor, shift, *parameters)
+        affine = Affine(torch.zeros_like(factor), factor, shift)
+        ctx.save_for_backward(output, *affine, *parameters)
         ctx.how = clip, definition, scalars
-        before = Before(Affine(torch.zeros_like(factor), factor, shift), clip)
-        return definition.forward(output, parameters, scalars, before=before)
+        return definition.forward(output, parameters, scalars, before=Before(affine, clip))
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        output, factor, shift, *parameters = ctx.saved_tensors
+        output, mean, factor, shift, *parameters = ctx.saved_tensors
         clip, definition, scalars = ctx.how
-        before = Before(Affine(torch.zeros_like(factor), factor, shift), clip, through=True)
+        before = Before(Affine(mean, factor, shift), clip, through=True)
         d_output, vectors, totals = definition.backward(gradient, output, parameters, scalars, before=before)
         rest = [None] * (len(parameters) - len(totals))
         return None, None, None, d_output, *vectors, *totals, *rest

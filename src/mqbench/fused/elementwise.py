@@ -11,7 +11,7 @@ from torch import Tensor
 from mqbench.fused import opaque
 from mqbench.fused.activation import Clip
 from mqbench.fused.definition import NOTHING, Before
-from mqbench.fused.loop import Loop, Ran, takes
+from mqbench.fused.loop import Loop, takes
 from mqbench.fused.shapes import broadcast, reduce_like
 
 _NORM = ["mean", "factor", "shift"]
@@ -61,12 +61,9 @@ class Elementwise:
         before: Before = NOTHING,
     ) -> Tensor:
         """y, of the shape of ``x``. No gradient is recorded."""
-        if takes(x):
-            found = self._run((x,), parameters, scalars, axis, before)
-            if found is not None:
-                return found.written[0]
-        elif self._is_called(x, axis, before):
-            return self._call((x,), parameters, scalars, axis, before)[0]
+        found = self._fused((x,), parameters, scalars, axis, before)
+        if found is not None:
+            return found[0]
         x = before.first(x)
         x = x if before.clip is None else before.clip(x)
         return self._forward(x, *(p if p is None else broadcast(p, x, axis) for p in parameters), *scalars)
@@ -86,13 +83,9 @@ class Elementwise:
         With an affine the first is that of its result (``before.through``: of x), and the second those of factor and
         shift; with a gain, that of x and of the gain.
         """
-        if takes(x):
-            found = self._run((gradient, x), parameters, scalars, axis, before)
-            if found is not None:
-                return found.written[0], *self._assigned(found.sums, parameters, before)
-        elif self._is_called(x, axis, before):
-            dx, *sums = self._call((gradient, x), parameters, scalars, axis, before)
-            return dx, *self._assigned(sums, parameters, before)
+        found = self._fused((gradient, x), parameters, scalars, axis, before)
+        if found is not None:
+            return found[0], *self._assigned(found[1:], parameters, before)
         shaped = [p if p is None else broadcast(p, x, axis) for p in parameters]
         behind = before.first(x)
         clipped = behind if before.clip is None else before.clip(behind)
@@ -135,25 +128,36 @@ class Elementwise:
 
     # -- the fused form ---------------------------------------------------------------------------
 
-    def _is_called(self, x: Tensor, axis: int | None, before: Before) -> bool:
-        """In a model that is being compiled; what is done to a whole tensor, the compiler does with what is around."""
-        known = self.name is not None and (axis is not None or before.gain is not None)
-        return known and opaque.sees(x)
-
-    def _call(
+    def _fused(
         self,
         tensors: Sequence[Tensor],
         parameters: Sequence[Tensor | None],
         scalars: Sequence[float],
         axis: int | None,
         before: Before,
-    ) -> list[Tensor]:
-        """As `run`, in a model that is being compiled; where an affine comes before, `behind` calls."""
-        assert self.name is not None
-        assert before.affine is None
-        ahead = () if before.gain is None else (before.gain,)
-        ends = () if before.clip is None else before.clip
-        return opaque.call(self.name, tensors, parameters, scalars, axis=axis, ahead=ahead, clip=ends)
+    ) -> list[Tensor] | None:
+        """What is written, then the sums; None where torch operations, or a compiler of the model, do it."""
+        affine, clip, gain, through = before
+        if not takes(tensors[-1]):
+            # what is done to a whole tensor, the compiler does with what is around; behind an affine `behind` calls
+            if self.name is None or (axis is None and gain is None) or not opaque.sees(tensors[-1]):
+                return None
+            assert affine is None
+            own, ends = [] if gain is None else [gain], () if clip is None else clip
+            return opaque.call(self.name, tensors, parameters, scalars, axis=axis, ahead=own, clip=ends)
+        ahead, vectors = list[str](), tuple[Tensor, ...]()
+        if affine is not None:
+            ahead, vectors, axis = _NORM, affine, 1
+        elif gain is not None:
+            ahead, vectors, axis = _GAIN, (gain,), 0
+        key = (len(tensors), through, *ahead, *(p is None for p in parameters))
+        loop = self._loops.get(key)
+        if loop is None:
+            backward = partial(self._backward_after, through=through) if len(tensors) == 2 else None
+            loop = self._loops[key] = self._loop(parameters, ahead, backward)
+        given = [*vectors, *(p for p in parameters if p is not None)]
+        ran = loop(tensors, given, (*scalars, *((-inf, inf) if clip is None else clip)), axis=axis)
+        return None if ran is None else [*ran.written, *ran.sums]
 
     def run(self, call: opaque.Call) -> list[Tensor]:
         """As `opaque.Pass`: forward for one tensor, backward for two; ahead is nothing or a gain."""
@@ -174,29 +178,6 @@ class Elementwise:
     def learned(self, parameters: Sequence[Tensor | None]) -> list[Tensor]:
         """The parameters that get a gradient."""
         return [p for p in parameters[: self._gradients] if p is not None]
-
-    def _run(
-        self,
-        tensors: Sequence[Tensor],
-        parameters: Sequence[Tensor | None],
-        scalars: Sequence[float],
-        axis: int | None,
-        before: Before,
-    ) -> Ran | None:
-        affine, clip, gain, through = before
-        ahead = _NORM if affine is not None else _GAIN if gain is not None else []
-        key = (len(tensors), through, *ahead, *(p is None for p in parameters))
-        loop = self._loops.get(key)
-        if loop is None:
-            backward = partial(self._backward_after, through=through) if len(tensors) == 2 else None
-            loop = self._loops[key] = self._loop(parameters, ahead, backward)
-        given = [p for p in parameters if p is not None]
-        ends = (-inf, inf) if clip is None else clip
-        if gain is not None:
-            return loop(tensors, (gain, *given), (*scalars, *ends), axis=0)
-        if affine is None:
-            return loop(tensors, given, (*scalars, *ends), axis=axis)
-        return loop(tensors, (*affine, *given), (*scalars, *ends), axis=1)
 
     def _loop(
         self, parameters: Sequence[Tensor | None], ahead: list[str], backward: Callable[..., Any] | None
